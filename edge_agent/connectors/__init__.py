@@ -1,0 +1,1 @@
+"""Connectors, one folder an engine, found through the entry points ``paritree.connectors``."""

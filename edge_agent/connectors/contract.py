@@ -1,0 +1,159 @@
+"""What every connector does. Sync and small; Arrow record batches are the interface to the digester.
+
+**Carriers.** ``scan`` and ``lookup`` return record batches whose columns are named by the *logical* names of the
+binding and hold the values in one of the Arrow types ("carriers") that ``paritree.core.carrier`` accepts for the
+column's logical type. A connector hands out what it has natively and never rounds, trims or re-zones a value:
+
+============  =====================================================================================================
+logical type  accepted Arrow carriers
+============  =====================================================================================================
+bool          bool
+int           any integer type, decimal128/256 with an integral value, utf8 (decimal digits)
+decimal       decimal128/256, any integer type, utf8 (``1.10``, ``1E+3``, ``NaN``, ``-Infinity``)
+float         float16/32/64
+text          utf8, large_utf8, binary (checked to be UTF-8)
+bytes         binary, large_binary, fixed_size_binary
+date          date32, int64 (days since 1970-01-01; int64 max/min = plus/minus infinity), utf8
+time          time32, time64 (ns too), int64 (microseconds since midnight, 86,400,000,000 allowed), utf8
+timestamp     timestamp(any unit, tz), int64 (microseconds since 1970-01-01 UTC, max/min = plus/minus infinity), utf8
+datetime      timestamp(any unit, no tz), int64 (as above, no zone), utf8
+uuid          fixed_size_binary(16), binary of 16 bytes, utf8
+duration      fixed_size_binary(16) = int32 BE months, int32 BE days, int64 BE microseconds; month_day_nano_interval
+inet          utf8
+json          utf8, large_utf8 (JSON text)
+list, set     list, large_list of a carrier
+map           map of carriers
+struct        struct of carriers (fields by name)
+============  =====================================================================================================
+
+**Rejects.** A value that the engine has but no carrier can hold (malformed, another storage class than declared) is
+null in its column and named in the extra column :data:`REJECTS` of type :data:`REJECTS_TYPE`; the row becomes a dead
+letter. A connector never drops a row and never invents a value.
+
+**Look-up keys** are plain Python values, one tuple a key in the order of ``binding.key`` (see
+``paritree.core.carrier`` for the plain value of each type: times are integer microseconds, uuid is 16 bytes, ...).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Final, Self
+
+import pyarrow as pa
+
+from paritree.core.profile import Binding
+from paritree.core.schema import TableSchema
+
+REJECTS: Final = "paritree.rejects"
+REJECTS_TYPE: Final = pa.list_(pa.struct([("column", pa.utf8()), ("reason", pa.utf8())]))
+BATCH_ROWS: Final = 16_384
+"""Rows a record batch has at most, unless a connector says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a connector connects: a URL without a password, options, and secrets resolved by the caller.
+
+    ``secrets`` (e.g. ``{"password": ...}``) never appears in repr, logs or errors.
+    """
+
+    url: str
+    options: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """A native local range of the source that one task scans; small, picklable, meaningful to its connector only.
+
+    ``label`` is for people (progress, dead letters), ``range`` for the connector; ``rows_estimate`` for planning.
+    """
+
+    number: int
+    label: str
+    range: Mapping[str, Any]
+    rows_estimate: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """How far the source had been read: a point (LSN, snapshot, file version) or an interval of wall time.
+
+    ``point`` is True when every shard saw exactly one state of the table. ``text`` is shown in the report.
+    """
+
+    text: str
+    point: bool
+
+
+class Plan(ABC):
+    """Shards over one state of the table. Keeps open whatever that state needs (snapshot, locks) until ``close``."""
+
+    shards: tuple[Shard, ...]
+
+    @abstractmethod
+    def position(self) -> Position:
+        """The position of what was scanned; for an interval, call it after the last shard."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release the snapshot and locks. Idempotent."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Connector(ABC):
+    """One connection to one source. Every method raises SourceError or ConfigError, never a driver's exception."""
+
+    engine: ClassVar[str]
+
+    @classmethod
+    @abstractmethod
+    def connect(cls, source: Source) -> Self:
+        """Open the source. Raises SourceError (unreachable, refused) or ConfigError (unusable URL or option)."""
+
+    @abstractmethod
+    def tables(self) -> list[str]:
+        """The user's tables, as names that ``describe`` takes; what ``paritree init`` offers."""
+
+    @abstractmethod
+    def describe(self, table: str) -> TableSchema:
+        """The table's schema from the catalogue. Raises ConfigError where the table is absent or unreadable."""
+
+    @abstractmethod
+    def plan(self, binding: Binding, shard_rows: int) -> Plan:
+        """Cut the table into shards of about ``shard_rows`` rows (at least one shard, also for an empty table)."""
+
+    @abstractmethod
+    def scan(self, binding: Binding, shard: Shard) -> Iterator[pa.RecordBatch]:
+        """The rows of one shard, each exactly once over all shards of a plan; memory bounded by a batch.
+
+        May be called in another process than ``plan``, on a connector of its own, while the plan is open.
+        """
+
+    @abstractmethod
+    def lookup(self, binding: Binding, keys: Sequence[tuple[Any, ...]]) -> Iterator[pa.RecordBatch]:
+        """The present rows of those keys, read now, in any order; absent keys give no row, duplicates give several.
+
+        The caller recomputes the key digests and drops every row that it did not ask for.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close the connection. Idempotent."""
+
+    def advice(self, table: str) -> list[str]:
+        """What ``paritree doctor`` should tell about this table (privileges, settings, types), each with its fix."""
+        return []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,32 @@
+"""Find the connector of a URL through the entry points ``paritree.connectors`` (one per URL scheme)."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.metadata import entry_points
+
+from edge_agent.connectors.contract import Connector, Source
+from paritree.core.errors import ConfigError
+
+GROUP = "paritree.connectors"
+
+
+@cache
+def schemes() -> tuple[str, ...]:
+    """The URL schemes that some installed connector takes, sorted."""
+    return tuple(sorted(point.name for point in entry_points(group=GROUP)))
+
+
+def connector_class(url: str) -> type[Connector]:
+    """The connector class of a URL's scheme. Raises ConfigError for an unknown scheme."""
+    scheme, separator, _ = url.partition(":")
+    found = tuple(entry_points(group=GROUP, name=scheme)) if separator else ()
+    if not found:
+        raise ConfigError(f"no connector for '{scheme}:'", next_step=f"known schemes: {', '.join(schemes())}")
+    loaded: type[Connector] = found[0].load()
+    return loaded
+
+
+def connect(source: Source) -> Connector:
+    """Open a source with the connector of its URL's scheme. Raises ConfigError or SourceError."""
+    return connector_class(source.url).connect(source)

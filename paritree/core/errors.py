@@ -1,0 +1,55 @@
+"""The three families of errors: ours, the other side's, the operator's.
+
+Driver and gRPC exceptions are translated into these at the border, once per connector or transport.
+Whether a retry can help is a field, decided where it is known.
+"""
+
+from __future__ import annotations
+
+
+class ParitreeError(Exception):
+    """Base of every error that paritree raises on purpose.
+
+    ``next_step`` is a sentence for the person who reads the message: what to do now.
+    """
+
+    def __init__(self, message: str, *, next_step: str = "", retryable: bool = False) -> None:
+        super().__init__(message)
+        self.message = message
+        self.next_step = next_step
+        self.retryable = retryable
+
+    def __str__(self) -> str:
+        return f"{self.message}; {self.next_step}" if self.next_step else self.message
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), self.message, self.next_step, self.retryable, self.__dict__)
+
+
+def _rebuild(
+    kind: type[ParitreeError], message: str, next_step: str, retryable: bool, state: dict[str, object]
+) -> ParitreeError:
+    error = kind.__new__(kind)
+    ParitreeError.__init__(error, message, next_step=next_step, retryable=retryable)
+    error.__dict__.update(state)
+    return error
+
+
+class InvariantBroken(ParitreeError):
+    """Our own mistake: stop, do not continue with a wrong state."""
+
+
+class ConfigError(ParitreeError):
+    """The operator's mistake, found before scanning (exit code 2): names the file, key or flag and how to fix it."""
+
+
+class SourceError(ParitreeError):
+    """A database or file failed, refused or went away."""
+
+
+class PeerError(ParitreeError):
+    """The other process (agent or coordinator) failed, refused or sent something that cannot be used."""
+
+
+class DeadLetter(ParitreeError):
+    """A value that does not fit its logical type. The row is kept in its region and counted, never compared as equal."""

@@ -1,0 +1,302 @@
+"""What agent and coordinator say to each other, as plain values; the protobuf form is made in ``paritree.wire.codec``.
+
+The coordinator asks (:class:`Request`), one region answers with one or more parts (:class:`Reply`); the last part has
+``last`` set. Numbers travel as packed little-endian arrays, here numpy arrays. Nothing here can hold a raw key or value
+but :class:`Revealed`, which an agent sends only under a grant of its own policy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+U64Array = NDArray[np.uint64]
+U32Array = NDArray[np.uint32]
+PROTOCOL_VERSION = 1
+
+
+class ByteClass(StrEnum):
+    """The classes in which every byte on the stream is counted (DESIGN.md section 15)."""
+
+    CONTROL = "control"
+    NODES = "nodes"
+    SKETCHES = "sketches"
+    LISTS = "lists"
+    DETAILS = "details"
+    REVEALED = "revealed"
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What two answers must share to be compared; ``position`` is each region's own."""
+
+    dataset: str
+    profile_id: bytes
+    canonical_version: int
+    key_id: bytes
+    sweep_id: str
+    position: str = ""
+
+    @property
+    def comparable(self) -> tuple[str, bytes, int, bytes]:
+        """The part that has to be equal in two regions."""
+        return self.dataset, self.profile_id, self.canonical_version, self.key_id
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetOffer:
+    """A dataset that an agent serves."""
+
+    dataset: str
+    profile_id: bytes
+    canonical_version: int
+    key_id: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """The first message on a stream. ``instance`` is new with every start of the agent process."""
+
+    region: str
+    agent: str
+    instance: str
+    datasets: tuple[DatasetOffer, ...]
+    protocol: int = PROTOCOL_VERSION
+
+
+# --- requests -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """Scan the dataset (or use its index) and answer :class:`Ready`."""
+
+    dataset: str
+    profile_id: bytes
+    canonical_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class AskChildren:
+    """Σr of every descendant at depth ``to_bits`` of each node ``prefixes`` (u64) at depth ``bits``."""
+
+    bits: int
+    to_bits: int
+    prefixes: U64Array
+
+
+@dataclass(frozen=True, slots=True)
+class AskLists:
+    """(k, r, r′) of every row below each node ``prefixes`` (u64, ascending) at depth ``bits``."""
+
+    bits: int
+    prefixes: U64Array
+
+
+@dataclass(frozen=True, slots=True)
+class AskDetail:
+    """Look at keys now: ``ks`` (u64) name keys by the first 8 bytes of the key digest.
+
+    ``key_digests`` are full digests (16 bytes each) that other regions hold under those ``ks``, so that a region
+    which lacks the key can look for it. ``sealed`` maps a key digest to the key as sealed by a region that holds it
+    (AEAD under a key that only agents have). ``columns``: send column digests too.
+    """
+
+    ks: U64Array
+    key_digests: tuple[bytes, ...] = ()
+    sealed: Mapping[bytes, bytes] = field(default_factory=dict)
+    columns: bool = False
+    seal: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AskReveal:
+    """Clear keys, please, where the region's policy grants them."""
+
+    key_digests: tuple[bytes, ...]
+    purpose: str
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The sweep is over: release what it held."""
+
+
+RequestBody = Begin | AskChildren | AskLists | AskDetail | AskReveal | End
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One exchange of one sweep. A repeated request (same sweep, same exchange) gets the same answer."""
+
+    exchange: int
+    sweep_id: str
+    body: RequestBody
+    timeout_s: float
+
+
+# --- replies --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far the scan is; also the sign of life that keeps an exchange from timing out."""
+
+    shards_done: int
+    shards_total: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetters:
+    """Rows that could not be canonicalised: with a readable key, without one, and how many for each reason."""
+
+    keyed: int = 0
+    keyless: int = 0
+    reasons: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def total(self) -> int:
+        return self.keyed + self.keyless
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The index is built: the root, and Σr (u64) of the 2^``bits`` nodes at depth ``bits``.
+
+    ``duplicates`` holds the k (u64) of keys that occur more than once, at most limits.DUPLICATES_LISTED of them;
+    ``duplicate_keys`` counts them all. ``scan_s`` is seconds, ``point`` tells a point from an interval position.
+    ``disclosure`` is what the region's policy lets leave: "nothing", "tokens" or "keys".
+    """
+
+    header: Header
+    engine: str
+    rows: int
+    root_r: int
+    root_r2: int
+    bits: int
+    sums: U64Array
+    point: bool
+    scan_s: float
+    age_s: float = 0.0
+    duplicate_keys: int = 0
+    duplicates: U64Array = field(default_factory=lambda: np.zeros(0, np.uint64))
+    dead: DeadLetters = field(default_factory=DeadLetters)
+    disclosure: str = "tokens"
+    sealed_keys: bool = False
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Children:
+    """Σr (u64), the descendants of each asked node in order: shape (nodes × 2^(to_bits - bits),), part by part."""
+
+    header: Header
+    sums: U64Array
+
+
+@dataclass(frozen=True, slots=True)
+class Lists:
+    """Rows of the asked nodes, in node order: ``counts`` (u32) rows a node, then k, r, r′ (u64) of each row."""
+
+    header: Header
+    counts: U32Array
+    k: U64Array
+    r: U64Array
+    r2: U64Array
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One key in one region, as seen now.
+
+    ``indexed`` and ``fresh`` are row digests (16 bytes each, sorted; several for a duplicate key, none when absent).
+    ``dead`` is the reason why the row could not be canonicalised, or "". ``columns`` are the 8-byte column digests of
+    the fresh row in the order of the profile's row columns, when asked for and when there is exactly one fresh row.
+    ``version`` is microseconds since 1970 of the newest version seen, or None.
+    """
+
+    key_digest: bytes
+    indexed: tuple[bytes, ...] = ()
+    fresh: tuple[bytes, ...] = ()
+    dead: str = ""
+    columns: tuple[bytes, ...] = ()
+    version: int | None = None
+    sealed: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Details:
+    """The looks at the asked keys; a key that the region neither holds nor was given a full digest of is not listed."""
+
+    header: Header
+    looks: tuple[Look, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Revealed:
+    """Clear keys (JSON text of column -> value) by key digest, as far as the policy grants."""
+
+    header: Header
+    keys: Mapping[bytes, str]
+    refused: str = ""
+
+
+class RefusalCode(StrEnum):
+    """Why an agent does not answer."""
+
+    UNKNOWN_DATASET = "unknown_dataset"
+    PROFILE_DIFFERS = "profile_differs"
+    CANONICAL_DIFFERS = "canonical_differs"
+    CONFIG = "config"
+    SOURCE = "source"
+    NO_INDEX = "no_index"
+    BUSY = "busy"
+    INTERNAL = "internal"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The region does not answer, and why; ends the exchange. ``retryable``: the same request may work later."""
+
+    code: RefusalCode
+    message: str
+    retryable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What the sweep held is released."""
+
+
+ReplyBody = Progress | Ready | Children | Lists | Details | Revealed | Refusal | Ended
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One part of the answer to a request; ``part`` counts from 0, ``last`` ends the exchange."""
+
+    exchange: int
+    sweep_id: str
+    part: int
+    last: bool
+    body: ReplyBody
+
+
+def byte_class(body: RequestBody | ReplyBody | Hello) -> ByteClass:
+    """The class in which a message is counted."""
+    match body:
+        case AskChildren() | Children() | Ready():
+            return ByteClass.NODES
+        case AskLists() | Lists():
+            return ByteClass.LISTS
+        case AskDetail() | Details():
+            return ByteClass.DETAILS
+        case AskReveal() | Revealed():
+            return ByteClass.REVEALED
+        case _:
+            return ByteClass.CONTROL
