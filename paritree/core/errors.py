@@ -52,4 +52,4 @@ class PeerError(ParitreeError):
 
 
 class DeadLetter(ParitreeError):
-    """A value that does not fit its logical type. The row is kept in its region and counted, never compared as equal."""
+    """A value that does not fit its logical type: the row is kept in its region, counted, never taken as equal."""

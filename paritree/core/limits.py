@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 MESSAGE_BYTES_MAX: Final = 1 << 20
-"""One message on the stream. gRPC's default receive limit is 4 MiB; 1 MiB keeps other exchanges moving between parts."""
+"""One message on the stream; gRPC receives at most 4 MiB by default, 1 MiB keeps other exchanges moving."""
 
 PART_BYTES_MAX: Final = MESSAGE_BYTES_MAX - 16_384
 """Payload of one part, leaving room for its header and framing."""

@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import msgpack
+from msgpack import packb
 
 from paritree.core.errors import ConfigError
 from paritree.core.types import LogicalType
@@ -60,7 +60,7 @@ class Profile:
             "empty_collection": self.empty_collection,
             "key": list(self.key),
         }
-        return hashlib.blake2b(msgpack.packb(content), digest_size=16).digest()
+        return hashlib.blake2b(packb(content), digest_size=16).digest()
 
 
 def sorted_spec(value: object) -> object:
@@ -117,4 +117,4 @@ class Binding:
             [c.name, sorted_spec(c.type.spec()), c.source, c.expression, c.constant, list(c.parts), c.joiner]
             for c in sorted(self.columns, key=lambda c: c.name.encode())
         ]
-        return hashlib.blake2b(msgpack.packb([parts, columns]), digest_size=16).digest()
+        return hashlib.blake2b(packb([parts, columns]), digest_size=16).digest()

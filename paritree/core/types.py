@@ -15,8 +15,8 @@ from typing import Any, Final
 from paritree.core.errors import ConfigError
 
 PRIMITIVES: Final = frozenset(
-    "bool int decimal float text bytes date time timestamp datetime uuid duration inet json".split()
-)
+    ("bool", "int", "decimal", "float", "text", "bytes", "date", "time", "timestamp", "datetime", "uuid", "duration")
+) | {"inet", "json"}
 COLLECTIONS: Final = frozenset({"list", "set", "map"})
 TIMES: Final = frozenset({"time", "timestamp", "datetime"})
 PRECISIONS: Final[Mapping[str, int]] = {"s": 1_000_000, "ms": 1_000, "us": 1}
