@@ -1,0 +1,1 @@
+"""Between a domain message and the network: links, the codec, the generated protobuf modules."""
