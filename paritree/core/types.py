@@ -162,7 +162,7 @@ def _checked(kind: LogicalType, where: str) -> LogicalType:
         kind.name != "decimal" or not isinstance(scale, int) or isinstance(scale, bool) or not 0 <= scale <= SCALE_MAX
     ):
         raise ConfigError(f"{where}: scale is for decimals, a whole number from 0 to {SCALE_MAX}")
-    if kind.precision is not None and (kind.name not in TIMES or kind.precision not in PRECISIONS):
+    if kind.precision is not None and (kind.name not in TIMES or kind.precision not in tuple(PRECISIONS)):
         raise ConfigError(f"{where}: precision is for time, timestamp and datetime, one of s, ms, us")
     if kind.rounding is not None and (kind.name not in TIMES | {"decimal"} or kind.rounding not in ROUNDINGS):
         raise ConfigError(f"{where}: rounding is for decimals and times, one of {', '.join(ROUNDINGS)}")
