@@ -54,7 +54,7 @@ def _encode(node: object, depth: int) -> bytes:
     parts: list[bytes] = []
     if isinstance(node, list):
         for item in node:
-            parts.append(_encode(item, depth + 1))
+            parts.append(_encode(item, depth + 1))  # noqa: PERF401
         return array_header(len(parts)) + b"".join(parts)
     if not isinstance(node, dict):
         raise DeadLetter("malformed JSON")

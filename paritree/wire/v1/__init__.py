@@ -1,0 +1,1 @@
+"""Generated from proto/paritree/wire/v1 by ``python -m paritree.wire.regenerate``; do not edit."""

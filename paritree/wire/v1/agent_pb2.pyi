@@ -1,0 +1,338 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class AgentMessage(_message.Message):
+    __slots__ = ("hello", "reply")
+    HELLO_FIELD_NUMBER: _ClassVar[int]
+    REPLY_FIELD_NUMBER: _ClassVar[int]
+    hello: Hello
+    reply: Reply
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., reply: _Optional[_Union[Reply, _Mapping]] = ...) -> None: ...
+
+class CoordinatorMessage(_message.Message):
+    __slots__ = ("welcome", "request", "cancel")
+    WELCOME_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_FIELD_NUMBER: _ClassVar[int]
+    CANCEL_FIELD_NUMBER: _ClassVar[int]
+    welcome: Welcome
+    request: Request
+    cancel: Cancel
+    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., request: _Optional[_Union[Request, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ...) -> None: ...
+
+class Hello(_message.Message):
+    __slots__ = ("protocol", "region", "agent", "instance", "datasets")
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    REGION_FIELD_NUMBER: _ClassVar[int]
+    AGENT_FIELD_NUMBER: _ClassVar[int]
+    INSTANCE_FIELD_NUMBER: _ClassVar[int]
+    DATASETS_FIELD_NUMBER: _ClassVar[int]
+    protocol: int
+    region: str
+    agent: str
+    instance: str
+    datasets: _containers.RepeatedCompositeFieldContainer[DatasetOffer]
+    def __init__(self, protocol: _Optional[int] = ..., region: _Optional[str] = ..., agent: _Optional[str] = ..., instance: _Optional[str] = ..., datasets: _Optional[_Iterable[_Union[DatasetOffer, _Mapping]]] = ...) -> None: ...
+
+class DatasetOffer(_message.Message):
+    __slots__ = ("dataset", "profile_id", "canonical_version", "key_id")
+    DATASET_FIELD_NUMBER: _ClassVar[int]
+    PROFILE_ID_FIELD_NUMBER: _ClassVar[int]
+    CANONICAL_VERSION_FIELD_NUMBER: _ClassVar[int]
+    KEY_ID_FIELD_NUMBER: _ClassVar[int]
+    dataset: str
+    profile_id: bytes
+    canonical_version: int
+    key_id: bytes
+    def __init__(self, dataset: _Optional[str] = ..., profile_id: _Optional[bytes] = ..., canonical_version: _Optional[int] = ..., key_id: _Optional[bytes] = ...) -> None: ...
+
+class Welcome(_message.Message):
+    __slots__ = ("protocol", "coordinator")
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    COORDINATOR_FIELD_NUMBER: _ClassVar[int]
+    protocol: int
+    coordinator: str
+    def __init__(self, protocol: _Optional[int] = ..., coordinator: _Optional[str] = ...) -> None: ...
+
+class Cancel(_message.Message):
+    __slots__ = ("exchange", "sweep_id")
+    EXCHANGE_FIELD_NUMBER: _ClassVar[int]
+    SWEEP_ID_FIELD_NUMBER: _ClassVar[int]
+    exchange: int
+    sweep_id: str
+    def __init__(self, exchange: _Optional[int] = ..., sweep_id: _Optional[str] = ...) -> None: ...
+
+class Header(_message.Message):
+    __slots__ = ("dataset", "profile_id", "canonical_version", "key_id", "sweep_id", "position")
+    DATASET_FIELD_NUMBER: _ClassVar[int]
+    PROFILE_ID_FIELD_NUMBER: _ClassVar[int]
+    CANONICAL_VERSION_FIELD_NUMBER: _ClassVar[int]
+    KEY_ID_FIELD_NUMBER: _ClassVar[int]
+    SWEEP_ID_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    dataset: str
+    profile_id: bytes
+    canonical_version: int
+    key_id: bytes
+    sweep_id: str
+    position: str
+    def __init__(self, dataset: _Optional[str] = ..., profile_id: _Optional[bytes] = ..., canonical_version: _Optional[int] = ..., key_id: _Optional[bytes] = ..., sweep_id: _Optional[str] = ..., position: _Optional[str] = ...) -> None: ...
+
+class Request(_message.Message):
+    __slots__ = ("exchange", "sweep_id", "timeout_s", "begin", "children", "lists", "detail", "reveal", "end")
+    EXCHANGE_FIELD_NUMBER: _ClassVar[int]
+    SWEEP_ID_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_S_FIELD_NUMBER: _ClassVar[int]
+    BEGIN_FIELD_NUMBER: _ClassVar[int]
+    CHILDREN_FIELD_NUMBER: _ClassVar[int]
+    LISTS_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    REVEAL_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    exchange: int
+    sweep_id: str
+    timeout_s: float
+    begin: Begin
+    children: AskChildren
+    lists: AskLists
+    detail: AskDetail
+    reveal: AskReveal
+    end: End
+    def __init__(self, exchange: _Optional[int] = ..., sweep_id: _Optional[str] = ..., timeout_s: _Optional[float] = ..., begin: _Optional[_Union[Begin, _Mapping]] = ..., children: _Optional[_Union[AskChildren, _Mapping]] = ..., lists: _Optional[_Union[AskLists, _Mapping]] = ..., detail: _Optional[_Union[AskDetail, _Mapping]] = ..., reveal: _Optional[_Union[AskReveal, _Mapping]] = ..., end: _Optional[_Union[End, _Mapping]] = ...) -> None: ...
+
+class Begin(_message.Message):
+    __slots__ = ("dataset", "profile_id", "canonical_version")
+    DATASET_FIELD_NUMBER: _ClassVar[int]
+    PROFILE_ID_FIELD_NUMBER: _ClassVar[int]
+    CANONICAL_VERSION_FIELD_NUMBER: _ClassVar[int]
+    dataset: str
+    profile_id: bytes
+    canonical_version: int
+    def __init__(self, dataset: _Optional[str] = ..., profile_id: _Optional[bytes] = ..., canonical_version: _Optional[int] = ...) -> None: ...
+
+class AskChildren(_message.Message):
+    __slots__ = ("bits", "to_bits", "prefixes")
+    BITS_FIELD_NUMBER: _ClassVar[int]
+    TO_BITS_FIELD_NUMBER: _ClassVar[int]
+    PREFIXES_FIELD_NUMBER: _ClassVar[int]
+    bits: int
+    to_bits: int
+    prefixes: bytes
+    def __init__(self, bits: _Optional[int] = ..., to_bits: _Optional[int] = ..., prefixes: _Optional[bytes] = ...) -> None: ...
+
+class AskLists(_message.Message):
+    __slots__ = ("bits", "prefixes")
+    BITS_FIELD_NUMBER: _ClassVar[int]
+    PREFIXES_FIELD_NUMBER: _ClassVar[int]
+    bits: int
+    prefixes: bytes
+    def __init__(self, bits: _Optional[int] = ..., prefixes: _Optional[bytes] = ...) -> None: ...
+
+class AskDetail(_message.Message):
+    __slots__ = ("ks", "key_digests", "sealed", "columns", "seal")
+    KS_FIELD_NUMBER: _ClassVar[int]
+    KEY_DIGESTS_FIELD_NUMBER: _ClassVar[int]
+    SEALED_FIELD_NUMBER: _ClassVar[int]
+    COLUMNS_FIELD_NUMBER: _ClassVar[int]
+    SEAL_FIELD_NUMBER: _ClassVar[int]
+    ks: bytes
+    key_digests: bytes
+    sealed: _containers.RepeatedCompositeFieldContainer[SealedKey]
+    columns: bool
+    seal: bool
+    def __init__(self, ks: _Optional[bytes] = ..., key_digests: _Optional[bytes] = ..., sealed: _Optional[_Iterable[_Union[SealedKey, _Mapping]]] = ..., columns: _Optional[bool] = ..., seal: _Optional[bool] = ...) -> None: ...
+
+class SealedKey(_message.Message):
+    __slots__ = ("key_digest", "ciphertext")
+    KEY_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    CIPHERTEXT_FIELD_NUMBER: _ClassVar[int]
+    key_digest: bytes
+    ciphertext: bytes
+    def __init__(self, key_digest: _Optional[bytes] = ..., ciphertext: _Optional[bytes] = ...) -> None: ...
+
+class AskReveal(_message.Message):
+    __slots__ = ("key_digests", "purpose")
+    KEY_DIGESTS_FIELD_NUMBER: _ClassVar[int]
+    PURPOSE_FIELD_NUMBER: _ClassVar[int]
+    key_digests: bytes
+    purpose: str
+    def __init__(self, key_digests: _Optional[bytes] = ..., purpose: _Optional[str] = ...) -> None: ...
+
+class End(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Reply(_message.Message):
+    __slots__ = ("exchange", "sweep_id", "part", "last", "progress", "ready", "children", "lists", "details", "revealed", "refusal", "ended")
+    EXCHANGE_FIELD_NUMBER: _ClassVar[int]
+    SWEEP_ID_FIELD_NUMBER: _ClassVar[int]
+    PART_FIELD_NUMBER: _ClassVar[int]
+    LAST_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    READY_FIELD_NUMBER: _ClassVar[int]
+    CHILDREN_FIELD_NUMBER: _ClassVar[int]
+    LISTS_FIELD_NUMBER: _ClassVar[int]
+    DETAILS_FIELD_NUMBER: _ClassVar[int]
+    REVEALED_FIELD_NUMBER: _ClassVar[int]
+    REFUSAL_FIELD_NUMBER: _ClassVar[int]
+    ENDED_FIELD_NUMBER: _ClassVar[int]
+    exchange: int
+    sweep_id: str
+    part: int
+    last: bool
+    progress: Progress
+    ready: Ready
+    children: Children
+    lists: Lists
+    details: Details
+    revealed: Revealed
+    refusal: Refusal
+    ended: Ended
+    def __init__(self, exchange: _Optional[int] = ..., sweep_id: _Optional[str] = ..., part: _Optional[int] = ..., last: _Optional[bool] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., ready: _Optional[_Union[Ready, _Mapping]] = ..., children: _Optional[_Union[Children, _Mapping]] = ..., lists: _Optional[_Union[Lists, _Mapping]] = ..., details: _Optional[_Union[Details, _Mapping]] = ..., revealed: _Optional[_Union[Revealed, _Mapping]] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ..., ended: _Optional[_Union[Ended, _Mapping]] = ...) -> None: ...
+
+class Progress(_message.Message):
+    __slots__ = ("shards_done", "shards_total", "rows")
+    SHARDS_DONE_FIELD_NUMBER: _ClassVar[int]
+    SHARDS_TOTAL_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    shards_done: int
+    shards_total: int
+    rows: int
+    def __init__(self, shards_done: _Optional[int] = ..., shards_total: _Optional[int] = ..., rows: _Optional[int] = ...) -> None: ...
+
+class DeadLetters(_message.Message):
+    __slots__ = ("keyed", "keyless", "reasons")
+    class ReasonsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    KEYED_FIELD_NUMBER: _ClassVar[int]
+    KEYLESS_FIELD_NUMBER: _ClassVar[int]
+    REASONS_FIELD_NUMBER: _ClassVar[int]
+    keyed: int
+    keyless: int
+    reasons: _containers.ScalarMap[str, int]
+    def __init__(self, keyed: _Optional[int] = ..., keyless: _Optional[int] = ..., reasons: _Optional[_Mapping[str, int]] = ...) -> None: ...
+
+class Ready(_message.Message):
+    __slots__ = ("header", "engine", "rows", "root_r", "root_r2", "bits", "sums", "point", "scan_s", "age_s", "duplicate_keys", "duplicates", "dead", "disclosure", "sealed_keys", "notes")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    ENGINE_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    ROOT_R_FIELD_NUMBER: _ClassVar[int]
+    ROOT_R2_FIELD_NUMBER: _ClassVar[int]
+    BITS_FIELD_NUMBER: _ClassVar[int]
+    SUMS_FIELD_NUMBER: _ClassVar[int]
+    POINT_FIELD_NUMBER: _ClassVar[int]
+    SCAN_S_FIELD_NUMBER: _ClassVar[int]
+    AGE_S_FIELD_NUMBER: _ClassVar[int]
+    DUPLICATE_KEYS_FIELD_NUMBER: _ClassVar[int]
+    DUPLICATES_FIELD_NUMBER: _ClassVar[int]
+    DEAD_FIELD_NUMBER: _ClassVar[int]
+    DISCLOSURE_FIELD_NUMBER: _ClassVar[int]
+    SEALED_KEYS_FIELD_NUMBER: _ClassVar[int]
+    NOTES_FIELD_NUMBER: _ClassVar[int]
+    header: Header
+    engine: str
+    rows: int
+    root_r: int
+    root_r2: int
+    bits: int
+    sums: bytes
+    point: bool
+    scan_s: float
+    age_s: float
+    duplicate_keys: int
+    duplicates: bytes
+    dead: DeadLetters
+    disclosure: str
+    sealed_keys: bool
+    notes: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, header: _Optional[_Union[Header, _Mapping]] = ..., engine: _Optional[str] = ..., rows: _Optional[int] = ..., root_r: _Optional[int] = ..., root_r2: _Optional[int] = ..., bits: _Optional[int] = ..., sums: _Optional[bytes] = ..., point: _Optional[bool] = ..., scan_s: _Optional[float] = ..., age_s: _Optional[float] = ..., duplicate_keys: _Optional[int] = ..., duplicates: _Optional[bytes] = ..., dead: _Optional[_Union[DeadLetters, _Mapping]] = ..., disclosure: _Optional[str] = ..., sealed_keys: _Optional[bool] = ..., notes: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Children(_message.Message):
+    __slots__ = ("header", "sums")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    SUMS_FIELD_NUMBER: _ClassVar[int]
+    header: Header
+    sums: bytes
+    def __init__(self, header: _Optional[_Union[Header, _Mapping]] = ..., sums: _Optional[bytes] = ...) -> None: ...
+
+class Lists(_message.Message):
+    __slots__ = ("header", "counts", "k", "r", "r2")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    COUNTS_FIELD_NUMBER: _ClassVar[int]
+    K_FIELD_NUMBER: _ClassVar[int]
+    R_FIELD_NUMBER: _ClassVar[int]
+    R2_FIELD_NUMBER: _ClassVar[int]
+    header: Header
+    counts: bytes
+    k: bytes
+    r: bytes
+    r2: bytes
+    def __init__(self, header: _Optional[_Union[Header, _Mapping]] = ..., counts: _Optional[bytes] = ..., k: _Optional[bytes] = ..., r: _Optional[bytes] = ..., r2: _Optional[bytes] = ...) -> None: ...
+
+class Details(_message.Message):
+    __slots__ = ("header", "looks")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    LOOKS_FIELD_NUMBER: _ClassVar[int]
+    header: Header
+    looks: _containers.RepeatedCompositeFieldContainer[Look]
+    def __init__(self, header: _Optional[_Union[Header, _Mapping]] = ..., looks: _Optional[_Iterable[_Union[Look, _Mapping]]] = ...) -> None: ...
+
+class Look(_message.Message):
+    __slots__ = ("key_digest", "indexed", "fresh", "dead", "columns", "version", "sealed")
+    KEY_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    INDEXED_FIELD_NUMBER: _ClassVar[int]
+    FRESH_FIELD_NUMBER: _ClassVar[int]
+    DEAD_FIELD_NUMBER: _ClassVar[int]
+    COLUMNS_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    SEALED_FIELD_NUMBER: _ClassVar[int]
+    key_digest: bytes
+    indexed: bytes
+    fresh: bytes
+    dead: str
+    columns: bytes
+    version: int
+    sealed: bytes
+    def __init__(self, key_digest: _Optional[bytes] = ..., indexed: _Optional[bytes] = ..., fresh: _Optional[bytes] = ..., dead: _Optional[str] = ..., columns: _Optional[bytes] = ..., version: _Optional[int] = ..., sealed: _Optional[bytes] = ...) -> None: ...
+
+class Revealed(_message.Message):
+    __slots__ = ("header", "keys", "refused")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    KEYS_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    header: Header
+    keys: _containers.RepeatedCompositeFieldContainer[RevealedKey]
+    refused: str
+    def __init__(self, header: _Optional[_Union[Header, _Mapping]] = ..., keys: _Optional[_Iterable[_Union[RevealedKey, _Mapping]]] = ..., refused: _Optional[str] = ...) -> None: ...
+
+class RevealedKey(_message.Message):
+    __slots__ = ("key_digest", "json")
+    KEY_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    JSON_FIELD_NUMBER: _ClassVar[int]
+    key_digest: bytes
+    json: str
+    def __init__(self, key_digest: _Optional[bytes] = ..., json: _Optional[str] = ...) -> None: ...
+
+class Refusal(_message.Message):
+    __slots__ = ("code", "message", "retryable")
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    RETRYABLE_FIELD_NUMBER: _ClassVar[int]
+    code: str
+    message: str
+    retryable: bool
+    def __init__(self, code: _Optional[str] = ..., message: _Optional[str] = ..., retryable: _Optional[bool] = ...) -> None: ...
+
+class Ended(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...

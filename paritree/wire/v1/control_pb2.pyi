@@ -1,0 +1,73 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class SweepRequest(_message.Message):
+    __slots__ = ("dataset", "regions", "job_id", "purpose", "lag_max_s", "limit")
+    DATASET_FIELD_NUMBER: _ClassVar[int]
+    REGIONS_FIELD_NUMBER: _ClassVar[int]
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    PURPOSE_FIELD_NUMBER: _ClassVar[int]
+    LAG_MAX_S_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    dataset: str
+    regions: _containers.RepeatedScalarFieldContainer[str]
+    job_id: str
+    purpose: str
+    lag_max_s: float
+    limit: int
+    def __init__(self, dataset: _Optional[str] = ..., regions: _Optional[_Iterable[str]] = ..., job_id: _Optional[str] = ..., purpose: _Optional[str] = ..., lag_max_s: _Optional[float] = ..., limit: _Optional[int] = ...) -> None: ...
+
+class SweepEvent(_message.Message):
+    __slots__ = ("progress", "report", "sweep_id")
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    REPORT_FIELD_NUMBER: _ClassVar[int]
+    SWEEP_ID_FIELD_NUMBER: _ClassVar[int]
+    progress: SweepProgress
+    report: JsonPiece
+    sweep_id: str
+    def __init__(self, progress: _Optional[_Union[SweepProgress, _Mapping]] = ..., report: _Optional[_Union[JsonPiece, _Mapping]] = ..., sweep_id: _Optional[str] = ...) -> None: ...
+
+class SweepProgress(_message.Message):
+    __slots__ = ("region", "stage", "shards_done", "shards_total", "rows")
+    REGION_FIELD_NUMBER: _ClassVar[int]
+    STAGE_FIELD_NUMBER: _ClassVar[int]
+    SHARDS_DONE_FIELD_NUMBER: _ClassVar[int]
+    SHARDS_TOTAL_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    region: str
+    stage: str
+    shards_done: int
+    shards_total: int
+    rows: int
+    def __init__(self, region: _Optional[str] = ..., stage: _Optional[str] = ..., shards_done: _Optional[int] = ..., shards_total: _Optional[int] = ..., rows: _Optional[int] = ...) -> None: ...
+
+class StatusRequest(_message.Message):
+    __slots__ = ("dataset",)
+    DATASET_FIELD_NUMBER: _ClassVar[int]
+    dataset: str
+    def __init__(self, dataset: _Optional[str] = ...) -> None: ...
+
+class JsonPiece(_message.Message):
+    __slots__ = ("text", "last")
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    LAST_FIELD_NUMBER: _ClassVar[int]
+    text: str
+    last: bool
+    def __init__(self, text: _Optional[str] = ..., last: _Optional[bool] = ...) -> None: ...
+
+class FindingsRequest(_message.Message):
+    __slots__ = ("sweep_id", "dataset", "limit", "offset")
+    SWEEP_ID_FIELD_NUMBER: _ClassVar[int]
+    DATASET_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    sweep_id: str
+    dataset: str
+    limit: int
+    offset: int
+    def __init__(self, sweep_id: _Optional[str] = ..., dataset: _Optional[str] = ..., limit: _Optional[int] = ..., offset: _Optional[int] = ...) -> None: ...
