@@ -49,3 +49,43 @@ EXCHANGE_TIMEOUT_S: Final = 60.0
 
 HELLO_DATASETS_MAX: Final = 10_000
 """Datasets one agent may announce: bounds what a hostile agent can make the coordinator keep."""
+
+NAME_CHARS_MAX: Final = 255
+"""Names on the wire (regions, agents, datasets, engines, sweep ids): the longest that SPIFFE paths and engines use."""
+
+POSITION_CHARS_MAX: Final = 4_096
+"""A region's position, which may name several files or shards; also the bound of one note."""
+
+NOTES_MAX: Final = 256
+"""Notes of one region in its Ready."""
+
+DESCENDANTS_A_REQUEST_MAX: Final = 1 << 27
+"""Sums that one AskChildren may ask for: 1 GiB, the leaves of 2e9 rows; more is a mistake or an attack."""
+
+TIMEOUT_S_MAX: Final = 86_400.0
+"""Longest silence that a request may allow."""
+
+EXCHANGES_OPEN_MAX: Final = 32
+"""Exchanges that an agent works on at once; the next one is refused as busy. Each keeps a few parts in memory."""
+
+PARTS_AHEAD_MAX: Final = 4
+"""Parts that a handler may be ahead of the stream, and that wait for a slow reader: 4 MiB an exchange."""
+
+REPLAY_BYTES_MAX: Final = 16 << 20
+"""Answers that an agent keeps for a repeated request. An answer that does not fit cannot be repeated, only asked anew."""
+
+EXCHANGES_RESUMED_MAX: Final = 256
+"""Cut exchanges a region that the coordinator remembers, to continue them under their number."""
+
+HELLO_TIMEOUT_S: Final = 10.0
+"""From the connection to the Hello, and from there to the Welcome."""
+
+KEEPALIVE_S: Final = 10.0
+"""A ping after this silence, and this long for its answer: a half-open connection is found within 20 s."""
+
+DIAL_TIMEOUT_S: Final = 10.0
+"""TCP and TLS handshake with the coordinator."""
+
+RECONNECT_S_MIN: Final = 0.5
+RECONNECT_S_MAX: Final = 30.0
+"""Reconnecting waits a random time (full jitter) below a bound that doubles from the first to the second of these."""

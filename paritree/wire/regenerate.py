@@ -20,7 +20,7 @@ INIT = '"""Generated from proto/paritree/wire/v1 by ``python -m paritree.wire.re
 
 def generate(target: Path) -> None:
     """Write the package ``paritree/wire/v1`` below ``target``. Raises ConfigError when protoc refuses."""
-    from grpc_tools import protoc
+    from grpc_tools import protoc  # type: ignore[import-untyped]
 
     sources = sorted((ROOT / "proto" / PACKAGE).glob("*.proto"))
     plugin = Path(sys.executable).parent / "protoc-gen-mypy_grpc"
@@ -53,8 +53,8 @@ def stale(root: Path = ROOT) -> list[str]:
 def main(arguments: list[str]) -> str | None:
     """Regenerate, or compare with ``--check``; returns the message to exit with, None for success."""
     if arguments == ["--check"]:
-        names = stale()
-        return f"{PACKAGE}: {', '.join(names)} not up to date; run python -m paritree.wire.regenerate" if names else None
+        names = ", ".join(stale())
+        return f"{PACKAGE}: {names} not up to date; run python -m paritree.wire.regenerate" if names else None
     if arguments:
         return "usage: python -m paritree.wire.regenerate [--check]"
     for path in (ROOT / PACKAGE).glob("*.py*"):
