@@ -1,0 +1,1 @@
+"""The agent's index: sorted runs of digests on disk and the sums over them."""

@@ -1,0 +1,123 @@
+"""Runs and the index over them, against a plain table of digests in memory."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from edge_agent.index.index import Index
+from edge_agent.index.run import Run, RunRows, write_run
+from paritree.core.errors import SourceError
+from paritree.core.leaves import LeafSums, key_words, leaf_sums, row_words
+from paritree.core.order import run_order
+
+MASK = (1 << 64) - 1
+
+
+def make_run(path: Path, rows: list[tuple[bytes, bytes, bytes]]) -> LeafSums:
+    keys = np.frombuffer(b"".join(r[0] for r in rows), np.uint8).reshape(-1, 16)
+    digests = np.frombuffer(b"".join(r[1] for r in rows), np.uint8).reshape(-1, 16)
+    order = run_order(keys, digests)
+    locators = pa.array([rows[i][2] for i in order], pa.large_binary())
+    write_run(path, RunRows(keys[order], digests[order], locators))
+    return leaf_sums(key_words(keys[order]), *row_words(digests[order]), 12)
+
+
+def some_rows(rng: random.Random, count: int) -> list[tuple[bytes, bytes, bytes]]:
+    edges = [b"\x00" * 16, b"\xff" * 16]
+    return [
+        (edges[i] if i < 2 else rng.randbytes(16), rng.randbytes(16), rng.randbytes(rng.randrange(9)))
+        for i in range(count)
+    ]
+
+
+@pytest.fixture(params=[0, 1, 2, 5000])
+def table(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Index, list[tuple[bytes, bytes, bytes]]]:
+    rng = random.Random(request.param)
+    rows = some_rows(rng, request.param)
+    cuts = sorted(rng.randrange(len(rows) + 1) for _ in range(3))
+    total = LeafSums.zero(12)
+    runs = []
+    for number, (low, high) in enumerate(zip([0, *cuts], [*cuts, len(rows)], strict=True)):
+        path = tmp_path / f"{number}.run"
+        total = total.plus(make_run(path, rows[low:high]))
+        runs.append(Run(path))
+        runs[-1].verify()
+    return Index(runs, total), rows
+
+
+def prefix(key_digest: bytes, bits: int) -> int:
+    return int.from_bytes(key_digest[:8], "big") >> (64 - bits)
+
+
+@pytest.mark.parametrize(("bits", "to_bits"), [(0, 0), (0, 5), (3, 3), (4, 9), (12, 16), (12, 12)])
+def test_children_are_the_sums_of_their_rows(table, bits, to_bits):
+    index, rows = table
+    wanted = sorted({prefix(r[0], bits) for r in rows} | {0, (1 << bits) - 1})[-40:]
+    got = index.children(bits, to_bits, np.array(wanted, np.uint64)).reshape(len(wanted), -1)
+    expected = np.zeros_like(got)
+    for key, digest, _ in rows:
+        if (p := prefix(key, bits)) in wanted:
+            child = prefix(key, to_bits) - (p << (to_bits - bits))
+            expected[wanted.index(p), child] += np.uint64(int.from_bytes(digest[:8], "little"))
+    assert (got == expected).all()
+
+
+@pytest.mark.parametrize("bits", [0, 4, 12])
+def test_rows_below_lists_every_row_once(table, bits):
+    index, rows = table
+    wanted = sorted({prefix(r[0], bits) for r in rows} | {0})
+    got = index.rows_below(bits, np.array(wanted, np.uint64))
+    assert int(got.counts.sum()) == len(rows) == len(got.k)
+    expected = sorted((int.from_bytes(k[:8], "big"), *np.frombuffer(d, "<u8").tolist()) for k, d, _ in rows)
+    assert sorted(zip(got.k.tolist(), got.r.tolist(), got.r2.tolist(), strict=True)) == expected
+
+
+def test_sums_fold_to_the_root(table):
+    index, rows = table
+    root = index.sums.root
+    assert root.count == len(rows)
+    assert root.r == sum(int.from_bytes(d[:8], "little") for _, d, _ in rows) & MASK
+    assert root.r2 == sum(int.from_bytes(d[8:], "little") for _, d, _ in rows) & MASK
+    assert index.sums.fold(3).root == root
+
+
+def test_find_gives_every_row_under_a_k(table):
+    index, rows = table
+    for key, digest, locator in rows[:50]:
+        found = list(index.find([int.from_bytes(key[:8], "big")]))
+        assert [(e.key_digest, e.row_digest, e.locator) for e in found] == [(key, digest, locator)]
+    assert list(index.find([123])) == []
+
+
+def test_duplicate_keys_are_counted_over_runs_and_within_one(tmp_path):
+    rng = random.Random(7)
+    rows = some_rows(rng, 3000)
+    same_k = rows[9][0][:8] + b"another "  # equal k, another key: no duplicate
+    first = [*rows, (rows[5][0], rng.randbytes(16), b""), (same_k, rng.randbytes(16), b"")]
+    second = [(rows[6][0], rng.randbytes(16), b""), (rows[5][0], rng.randbytes(16), b"")]
+    sums = make_run(tmp_path / "a", first).plus(make_run(tmp_path / "b", second))
+    index = Index([Run(tmp_path / "a"), Run(tmp_path / "b")], sums)
+    expected = sorted(int.from_bytes(rows[i][0][:8], "big") for i in (5, 6))
+    assert index.duplicates(10) == (2, expected)
+    assert index.duplicates(1) == (2, expected[:1])
+
+
+def test_a_damaged_run_is_refused(tmp_path):
+    path = tmp_path / "a.run"
+    make_run(path, some_rows(random.Random(1), 100))
+    whole = path.read_bytes()
+    for damaged in (b"", whole[:63], whole[:-1], whole + b"x", b"X" + whole[1:]):
+        path.write_bytes(damaged)
+        with pytest.raises(SourceError):
+            Run(path)
+    for at in range(64, len(whole), 97):
+        flipped = bytearray(whole)
+        flipped[at] ^= 1
+        path.write_bytes(flipped)
+        with pytest.raises(SourceError, match="checksum"):
+            Run(path).verify()
