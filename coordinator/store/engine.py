@@ -1,0 +1,111 @@
+"""From a store URL to an SQLAlchemy engine, and from its exceptions to ours."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from sqlite3 import Connection as SqliteConnection
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy import exc
+from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
+
+from paritree.core.errors import ConfigError, InvariantBroken, ParitreeError, SourceError
+
+BUSY_TIMEOUT_S: Final = 30
+"""How long a writer waits for another one; the store's own transactions take milliseconds."""
+POOL_SIZE: Final = 4
+"""Connections to PostgreSQL: operators' requests and the sweeps' few writes, never the data path."""
+_NEXT_URL: Final = "write sqlite:///path/to/store.db or postgresql://user@host/database"
+
+
+def make_engine(url: str, password: str | None = None) -> sa.Engine:
+    """The engine of a store URL; ``password`` comes from its own secret. Raises ConfigError for an unusable URL."""
+    try:
+        parsed = sa.make_url(url)
+    except exc.ArgumentError:
+        raise ConfigError("store: the URL cannot be read", next_step=_NEXT_URL) from None
+    if parsed.password is not None:
+        raise ConfigError("store: the URL has a password inside", next_step="remove it and set store.password")
+    backend = parsed.get_backend_name()
+    if backend == "sqlite":
+        return _sqlite(parsed)
+    if backend == "postgresql":
+        return _postgresql(parsed.set(drivername="postgresql+psycopg", password=password))
+    raise ConfigError(f"store: no support for '{backend}:'", next_step=_NEXT_URL)
+
+
+def _options() -> dict[str, Any]:
+    # hide_parameters: a statement's values may be granted clear keys, and exceptions end in logs.
+    return {
+        "hide_parameters": True,
+        "json_serializer": partial(json.dumps, separators=(",", ":"), allow_nan=False),
+        "poolclass": QueuePool,
+    }
+
+
+def _sqlite(url: sa.URL) -> sa.Engine:
+    if url.database in (None, "", ":memory:"):
+        # One connection only: each would be another, empty database. Being a pool of one, it also takes turns.
+        engine = sa.create_engine(url, **_options(), pool_size=1, max_overflow=0, pool_timeout=BUSY_TIMEOUT_S)
+    else:
+        folder = Path(url.database or "").parent
+        if not folder.is_dir():
+            raise ConfigError(f"store: there is no directory {folder}", next_step="create it or correct the URL")
+        engine = sa.create_engine(url, **_options(), connect_args={"timeout": BUSY_TIMEOUT_S})
+    sa.event.listen(engine, "connect", _prepare_sqlite)
+    sa.event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: SqliteConnection, _entry: ConnectionPoolEntry) -> None:
+    connection.isolation_level = None  # we say BEGIN ourselves: the driver's own rules leave DDL outside
+    cursor = connection.cursor()
+    for pragma in ("journal_mode = WAL", "foreign_keys = ON", "synchronous = FULL"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    # IMMEDIATE takes the write lock now, where waiting works; a reader that turns writer later fails instead.
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _postgresql(url: sa.URL) -> sa.Engine:
+    return sa.create_engine(
+        url, **_options(), pool_size=POOL_SIZE, pool_pre_ping=True, connect_args={"connect_timeout": 10}
+    )
+
+
+@contextmanager
+def translated(engine: sa.Engine) -> Iterator[None]:
+    """Turn SQLAlchemy's exceptions into ours; messages carry the driver's first line and never a statement's values."""
+    try:
+        yield
+    except ParitreeError:
+        raise
+    except exc.OperationalError as error:
+        message = f"store {shown(engine.url)}: {_first_line(error)}"
+        raise SourceError(message, next_step="see that the store is there and writable", retryable=True) from None
+    except exc.TimeoutError:
+        raise SourceError(f"store {shown(engine.url)}: busy", retryable=True) from None
+    except exc.StatementError as error:
+        if isinstance(error, exc.DBAPIError) and not isinstance(error, exc.IntegrityError):
+            raise SourceError(f"store {shown(engine.url)}: {_first_line(error)}") from None
+        raise InvariantBroken(f"store: {type(error.orig).__name__} in a statement: {_first_line(error)}") from None
+    except exc.SQLAlchemyError as error:
+        raise SourceError(f"store {shown(engine.url)}: {type(error).__name__}") from None
+
+
+def _first_line(error: exc.StatementError) -> str:
+    lines = str(error.orig or "").strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def shown(url: sa.URL) -> str:
+    """The URL for messages: no password, no driver name."""
+    return url.set(drivername=url.get_backend_name(), password=None).render_as_string()

@@ -1,0 +1,1 @@
+"""One module a revision, numbered in order; a revision that was released is never edited."""

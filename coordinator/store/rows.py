@@ -1,0 +1,102 @@
+"""What the store takes and gives, as plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Final
+
+
+class SweepState(StrEnum):
+    """Where a sweep is. Only ``finished`` has a verdict; ``failed`` and ``interrupted`` ones may be run again."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    FINISHED = "finished"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+
+
+OPEN = (SweepState.QUEUED, SweepState.RUNNING)
+"""States of a sweep that some coordinator process is working on."""
+AGAIN = (SweepState.FAILED, SweepState.INTERRUPTED)
+"""States from which the same job id starts the sweep anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewSweep:
+    """A sweep that somebody asks for. ``options`` is JSON: limit, lag_max_s, purpose. ``operator`` is who asks."""
+
+    id: str
+    job_id: str
+    dataset: str
+    regions: tuple[str, ...]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    operator: str = ""
+    profile_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SweepRow:
+    """A sweep as the store has it; ``report`` is the JSON report of DESIGN.md section 15, None until finished."""
+
+    id: str
+    job_id: str
+    dataset: str
+    regions: tuple[str, ...]
+    options: Mapping[str, Any]
+    operator: str
+    state: SweepState
+    verdict: str | None
+    started_at: datetime
+    finished_at: datetime | None
+    error: str | None
+    report: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class AgentRow:
+    """An agent that was seen; ``connected`` is False for all of them after a restart of the coordinator."""
+
+    region: str
+    agent: str
+    instance: str
+    connected: bool
+    connected_since: datetime | None
+    last_seen: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """Bytes of one class in one round of one region, counted from the region's side."""
+
+    region: str
+    round: int
+    byte_class: str
+    bytes_sent: int
+    bytes_received: int
+
+
+_REPORTED: Final = ("key", "token", "kind", "groups", "missing_in", "columns")
+"""Fields of a finding that have a column of their own, in the order of the report; any other is in ``detail``."""
+
+
+def sweep_of(row: Mapping[str, Any]) -> SweepRow:
+    """A row of ``sweeps`` as a plain value."""
+    values = {**row, "regions": tuple(row["regions"]), "state": SweepState(row["state"])}
+    return SweepRow(**{name: values[name] for name in SweepRow.__slots__})
+
+
+def finding_values(sweep_id: str, number: int, finding: Mapping[str, Any]) -> dict[str, Any]:
+    """A finding of the report as a row of ``findings``; what it does not have (a token, a key) stays null."""
+    detail = {name: value for name, value in finding.items() if name not in _REPORTED}
+    own = {name: finding.get(name) for name in _REPORTED}
+    return {"sweep_id": sweep_id, "number": number, **own, "detail": detail or None}
+
+
+def finding_of(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The finding as it was in the report; fields that are null are left out."""
+    finding = {name: row[name] for name in _REPORTED if row[name] is not None}
+    return {**finding, **(row["detail"] or {})}

@@ -1,0 +1,123 @@
+"""The tables of the store. A change here needs a revision in ``migrations/versions``; a test compares the two.
+
+Nothing here can hold a raw value. ``findings.token`` and ``findings.key`` are null unless the regions' policies let
+them leave: the store writes what it is given and computes nothing from it.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Final
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+)
+
+NAMING: Final = {
+    "ix": "ix_%(table_name)s_%(column_0_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s",
+    "pk": "pk_%(table_name)s",
+}
+"""Constraints have names of our own making, the same in both engines, so that a migration can drop them."""
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """An instant: aware on the Python side and always UTC, in both engines (SQLite keeps no zone)."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, _dialect: Dialect) -> datetime | None:
+        """To UTC; a naive time is our mistake. Raises ValueError."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a naive time")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, _dialect: Dialect) -> datetime | None:
+        """Aware, in UTC."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def _json() -> JSON:
+    # json, not jsonb: jsonb refuses \u0000, which a clear key may contain, and reorders a report's fields.
+    return JSON(none_as_null=True)
+
+
+metadata = MetaData(naming_convention=NAMING)
+
+agents = Table(
+    "agents",
+    metadata,
+    Column("region", String(63), primary_key=True),
+    Column("agent", String(255), primary_key=True),
+    Column("instance", String(255), nullable=False, comment="new with every start of the agent process"),
+    Column("connected", Boolean, nullable=False),
+    Column("connected_since", UtcTime, comment="start of the connection that is or was the last"),
+    Column("last_seen", UtcTime, nullable=False),
+)
+
+sweeps = Table(
+    "sweeps",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("job_id", String(255), nullable=False, unique=True),
+    Column("dataset", String(255), nullable=False),
+    Column("profile_id", String(32), comment="hex"),
+    Column("regions", _json(), nullable=False),
+    Column("options", _json(), nullable=False),
+    Column("operator", String(255), nullable=False, comment="identity of who asked"),
+    Column("state", String(16), nullable=False),
+    Column("verdict", String(16)),
+    Column("started_at", UtcTime, nullable=False),
+    Column("finished_at", UtcTime),
+    Column("error", Text, comment="why it failed or was interrupted"),
+    Column("report", _json()),
+    CheckConstraint("state IN ('queued', 'running', 'finished', 'failed', 'interrupted')", name="state"),
+    CheckConstraint("(state = 'finished') = (verdict IS NOT NULL)", name="verdict"),
+    Index("ix_sweeps_dataset", "dataset", "started_at"),
+)
+
+traffic = Table(
+    "traffic",
+    metadata,
+    Column("sweep_id", String(64), ForeignKey("sweeps.id", ondelete="CASCADE"), primary_key=True),
+    Column("region", String(63), primary_key=True),
+    Column("round", Integer, primary_key=True, autoincrement=False),
+    Column("byte_class", String(16), primary_key=True),
+    Column("bytes_sent", BigInteger, nullable=False, comment="by the region"),
+    Column("bytes_received", BigInteger, nullable=False, comment="by the region"),
+)
+
+findings = Table(
+    "findings",
+    metadata,
+    Column("sweep_id", String(64), ForeignKey("sweeps.id", ondelete="CASCADE"), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("kind", String(16), nullable=False),
+    Column("token", String(32)),
+    Column("key", _json(), comment="clear key, only where a policy granted it"),
+    Column("groups", _json()),
+    Column("missing_in", _json()),
+    Column("columns", _json()),
+    Column("detail", _json(), comment="what only some kinds have: counts, prefix, bits, rows"),
+)
