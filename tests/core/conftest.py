@@ -1,0 +1,6 @@
+"""Makes this folder's strategy module importable for its tests (import mode importlib adds no path)."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
