@@ -72,7 +72,7 @@ PARTS_AHEAD_MAX: Final = 4
 """Parts that a handler may be ahead of the stream, and that wait for a slow reader: 4 MiB an exchange."""
 
 REPLAY_BYTES_MAX: Final = 16 << 20
-"""Answers that an agent keeps for a repeated request. An answer that does not fit cannot be repeated, only asked anew."""
+"""Answers that an agent keeps for a repeated request. One that does not fit cannot be repeated, only asked anew."""
 
 EXCHANGES_RESUMED_MAX: Final = 256
 """Cut exchanges a region that the coordinator remembers, to continue them under their number."""
