@@ -161,7 +161,10 @@ def unfold(text: str, joiner: str, count: int) -> Iterator[tuple[str, ...]]:
 
 
 def check(binding: Binding, schema: TableSchema, *, expressions: bool = True) -> None:
-    """Raise ConfigError where the binding names a column that is absent or refused, or cannot be made at all."""
+    """Raise ConfigError where the binding names a column that is absent or refused, or cannot be made at all.
+
+    An untyped source column is never refused here: the profile's type says what its values are.
+    """
     known = {column.name: column for column in schema.columns}
     for column in binding.columns:
         given = (column.source, column.expression, column.constant, column.parts or None)
@@ -181,7 +184,7 @@ def check(binding: Binding, schema: TableSchema, *, expressions: bool = True) ->
         for source in column.parts or ((column.source,) if column.source is not None else ()):
             if source not in known:
                 raise absent("column", source, known, binding.table)
-            if known[source].logical is None:
+            if known[source].logical is None and known[source].typed:
                 raise ConfigError(
                     f"column '{source}' of {binding.table} ({known[source].engine_type}): {known[source].refusal}",
                     next_step="ignore the column or bind an expression",
