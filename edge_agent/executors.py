@@ -1,0 +1,210 @@
+"""Map tasks over serial, threads or a Dask cluster; the one file that knows Dask.
+
+All three give the same results, in the order in which they finish. A lost worker loses only the tasks it held, which
+run again elsewhere. At most ``window`` tasks are under way at once, which bounds memory and the load on the source.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import time
+import uuid
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from paritree.core.errors import ConfigError, ParitreeError, SourceError
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+ATTEMPTS_MAX: Final = 3
+"""Tries of one task when its error says that a retry can help; a shard is a second of work, so little is lost."""
+PAUSE_S: Final = 0.5
+"""Pause before the second try, doubled before each further one."""
+
+
+class Executor(ABC):
+    """Runs tasks; close it after use. Closing is idempotent."""
+
+    @abstractmethod
+    def map(self, work: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[Result]:
+        """Results in the order of completion. Raises the first error of a task that a retry did not mend."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release workers."""
+
+    def __enter__(self) -> Executor:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Attempt:
+    """A task's work with its retries; a class so that it can be sent to a worker process."""
+
+    def __init__(self, work: Callable[[Any], Any], attempts: int = ATTEMPTS_MAX, pause_s: float = PAUSE_S) -> None:
+        self._work = work
+        self._attempts = attempts
+        self._pause_s = pause_s
+
+    def __call__(self, task: Any) -> Any:
+        for attempt in range(1, self._attempts + 1):
+            try:
+                return self._work(task)
+            except ParitreeError as error:
+                if not error.retryable or attempt == self._attempts:
+                    raise
+                time.sleep(self._pause_s * 2 ** (attempt - 1))
+        raise AssertionError("unreachable")
+
+
+class SerialExecutor(Executor):
+    """One task after the other, in this thread."""
+
+    def map(self, work: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[Result]:
+        attempt = Attempt(work)
+        for task in tasks:
+            yield attempt(task)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class ThreadExecutor(Executor):
+    """A pool of threads: compiled kernels and database waits leave Python's lock."""
+
+    def __init__(self, workers: int) -> None:
+        self._workers = workers
+        self._pool = concurrent.futures.ThreadPoolExecutor(workers, thread_name_prefix="paritree-scan")
+
+    def map(self, work: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[Result]:
+        attempt = Attempt(work)
+        waiting = list(reversed(tasks))
+        running: set[concurrent.futures.Future[Result]] = set()
+        try:
+            while waiting or running:
+                while waiting and len(running) < self._workers + 1:
+                    running.add(self._pool.submit(attempt, waiting.pop()))
+                done, running = concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED)
+                for future in done:
+                    yield future.result()
+        finally:
+            for future in running:
+                future.cancel()
+            concurrent.futures.wait(running)
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+@dataclass(frozen=True, slots=True)
+class DaskOptions:
+    """A local cluster of ``workers`` processes, or the scheduler at ``address`` (tls://…) with its certificates."""
+
+    workers: int = 2
+    address: str = ""
+    ca: str = ""
+    cert: str = ""
+    key: str = ""
+
+
+class DaskExecutor(Executor):
+    """Dask futures on a cluster of this region: one task is one shard; scheduler and workers speak TLS only."""
+
+    def __init__(self, options: DaskOptions) -> None:
+        from distributed import Client, LocalCluster  # a second of imports that other executors do not pay
+
+        self._cluster: LocalCluster | None = None
+        security = _security(options)
+        try:
+            if options.address:
+                self._client = Client(options.address, security=security, timeout=20, set_as_default=False)
+            else:
+                self._cluster = LocalCluster(
+                    n_workers=options.workers,
+                    threads_per_worker=1,
+                    processes=True,
+                    dashboard_address=None,
+                    security=security,
+                    host="127.0.0.1",
+                    silence_logs=50,
+                )
+                self._client = Client(self._cluster, security=security, set_as_default=False)
+        except (OSError, TimeoutError) as error:
+            if self._cluster is not None:
+                self._cluster.close()
+            raise SourceError(
+                f"the Dask scheduler {options.address or '(local)'} cannot be reached: {error}",
+                next_step="check [executor] scheduler_address and its certificate files in the agent file",
+                retryable=True,
+            ) from None
+
+    def map(self, work: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[Result]:
+        from distributed import as_completed
+        from distributed.scheduler import KilledWorker
+
+        attempt = Attempt(work)
+        batch = uuid.uuid4().hex[:12]
+        window = 2 * max(1, len(self._client.scheduler_info(n_workers=-1)["workers"]))
+        waiting = list(reversed(list(enumerate(tasks))))
+
+        def submit() -> Any:
+            number, task = waiting.pop()
+            return self._client.submit(attempt, task, key=f"shard-{batch}-{number}", pure=False, retries=0)
+
+        pending = as_completed([submit() for _ in range(min(window, len(waiting)))])
+        try:
+            for future in pending:
+                result = future.result()
+                future.release()
+                if waiting:
+                    pending.add(submit())
+                yield result
+        except KilledWorker as error:
+            raise SourceError(
+                f"a Dask worker died {error.allowed_failures + 1} times on one shard",
+                next_step="give the workers more memory, or lower shard_rows in the agent file",
+            ) from None
+        finally:
+            self._client.cancel(list(pending.futures), force=True)
+
+    def close(self) -> None:
+        self._client.close()
+        if self._cluster is not None:
+            self._cluster.close()
+
+
+def _security(options: DaskOptions) -> Any:
+    from distributed.security import Security
+
+    if not options.address:
+        return Security.temporary()
+    files = {"ca": options.ca, "cert": options.cert, "key": options.key}
+    if not options.address.startswith("tls://") or not all(files.values()):
+        raise ConfigError(
+            "a Dask scheduler is reached over TLS only: tasks carry the dataset key",
+            next_step="name it tls://host:port and give ca, cert and key in [executor]",
+        )
+    return Security(
+        tls_ca_file=options.ca,
+        tls_client_cert=options.cert,
+        tls_client_key=options.key,
+        require_encryption=True,
+    )
+
+
+def open_executor(kind: str, workers: int, dask: DaskOptions | None = None) -> Executor:
+    """The executor of that kind. Raises ConfigError for an unknown kind, SourceError for an unreachable scheduler."""
+    match kind:
+        case "serial":
+            return SerialExecutor()
+        case "threads":
+            return ThreadExecutor(workers)
+        case "dask":
+            return DaskExecutor(dask or DaskOptions(workers=workers))
+        case _:
+            raise ConfigError(f"unknown executor '{kind}'", next_step="one of serial, threads, dask")

@@ -1,0 +1,135 @@
+"""Look at keys now: point reads of the keys that this region can find, a scan for those it cannot.
+
+A key that another region holds and this one does not is known here only by its digest. Where the other region's
+policy lets it travel sealed, it is read by key; otherwise the table's keys are scanned for the digest, so that
+"missing" is never said without having looked.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+
+from edge_agent.build import Copy
+from edge_agent.connectors.contract import Shard
+from edge_agent.connectors.registry import connect
+from edge_agent.digesters import open_digester
+from edge_agent.executors import Executor
+from edge_agent.index.index import Entry, Index
+from edge_agent.seal import seal, unseal
+from paritree.core.digester import CanonicalRow, PlainDigester
+from paritree.core.display import key_values
+from paritree.core.messages import AskDetail, Look
+
+LOOKUP_KEYS_MAX: Final = 1_000
+"""Keys of one look-up at the source: a statement of reasonable size for every engine."""
+
+
+@dataclass(slots=True)
+class Located:
+    """Keys that this region can read by key: key digest -> locators (several where a rule merged keys)."""
+
+    locators: dict[bytes, set[bytes]] = field(default_factory=lambda: defaultdict(set))
+
+    def add(self, key_digest: bytes, locator: bytes) -> None:
+        self.locators[key_digest].add(locator)
+
+
+def look(copy: Copy, index: Index, located: Located, executor: Executor, ask: AskDetail) -> list[Look]:
+    """One look at every key held under ``ask.ks`` and at every key of ``ask.key_digests``. Raises SourceError."""
+    indexed: dict[bytes, list[Entry]] = defaultdict(list)
+    for entry in index.find(ask.ks.tolist()):
+        indexed[entry.key_digest].append(entry)
+        located.add(entry.key_digest, entry.locator)
+    wanted = list(dict.fromkeys([*indexed, *ask.key_digests]))
+    for key_digest in wanted:
+        if key_digest not in located.locators and key_digest in ask.sealed and _point_readable(copy):
+            located.add(key_digest, unseal(copy.keys, key_digest, ask.sealed[key_digest]))
+    if lost := [key_digest for key_digest in wanted if key_digest not in located.locators]:
+        for key_digest, locator in search(copy, executor, lost):
+            located.add(key_digest, locator)
+    fresh = read_now(copy, {k: located.locators[k] for k in wanted if k in located.locators})
+    return [_look(copy, ask, key_digest, indexed[key_digest], fresh.get(key_digest, ())) for key_digest in wanted]
+
+
+def _point_readable(copy: Copy) -> bool:
+    """Whether another region's locator finds the row here too: not where a rule changes key values."""
+    return all(copy.profile.columns[name] == copy.profile.columns[name].bare for name in copy.profile.key)
+
+
+def _look(copy: Copy, ask: AskDetail, key_digest: bytes, indexed: Sequence[Entry], rows: Iterable[Seen]) -> Look:
+    rows = list(rows)
+    single = rows[0] if len(rows) == 1 and not rows[0].row.dead else None
+    return Look(
+        key_digest=key_digest,
+        indexed=tuple(sorted(entry.row_digest for entry in indexed)),
+        fresh=tuple(sorted(seen.row.row_digest for seen in rows if not seen.row.dead)),
+        dead=next((seen.row.dead for seen in rows if seen.row.dead), ""),
+        columns=single.columns if single and ask.columns else (),
+        sealed=seal(copy.keys, key_digest, indexed[0].locator) if ask.seal and indexed else b"",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A row as read now, with its column digests."""
+
+    row: CanonicalRow
+    columns: tuple[bytes, ...]
+
+
+def read_now(copy: Copy, locators: Mapping[bytes, Iterable[bytes]]) -> dict[bytes, list[Seen]]:
+    """The present rows of those keys; a row whose recomputed key digest was not asked for is dropped."""
+    digester = PlainDigester(copy.profile, copy.keys, os.urandom)
+    distinct = sorted({locator for found in locators.values() for locator in found})
+    seen: dict[bytes, list[Seen]] = defaultdict(list)
+    if not distinct:
+        return seen
+    with connect(copy.source) as connector:
+        for first in range(0, len(distinct), LOOKUP_KEYS_MAX):
+            keys = [key_values(locator, copy.profile) for locator in distinct[first : first + LOOKUP_KEYS_MAX]]
+            for batch in connector.lookup(copy.binding, keys):
+                for row in digester.rows(batch):
+                    if row.locator is not None and row.key_digest in locators:
+                        columns = () if row.dead else digester.column_digests(row)
+                        seen[row.key_digest].append(Seen(row, columns))
+    return seen
+
+
+@dataclass(frozen=True, slots=True)
+class SearchTask:
+    """Find keys by digest in one shard; picklable."""
+
+    copy: Copy
+    shard: Shard
+    key_digests: frozenset[bytes]
+
+
+def search(copy: Copy, executor: Executor, key_digests: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
+    """Scan the table now for keys by their digests: (key digest, locator) of each row found."""
+    wanted = frozenset(key_digests)
+    with connect(copy.source) as connector, connector.plan(copy.binding, copy.shard_rows) as plan:
+        tasks = [SearchTask(copy, shard, wanted) for shard in plan.shards]
+        return [found for part in executor.map(search_shard, tasks) for found in part]
+
+
+def search_shard(task: SearchTask) -> list[tuple[bytes, bytes]]:
+    """The wanted keys of one shard."""
+    copy = task.copy
+    digester = open_digester(copy.digester, copy.profile, copy.keys)
+    leading = np.array([int.from_bytes(digest[:8], "big") for digest in task.key_digests], np.uint64)
+    found: list[tuple[bytes, bytes]] = []
+    with connect(copy.source) as connector:
+        for batch in connector.scan(copy.binding, task.shard):
+            digested = digester.digest(batch)
+            k = np.ascontiguousarray(digested.key_digests[:, :8]).view(">u8").reshape(-1)
+            for row in np.flatnonzero(np.isin(k, leading)).tolist():
+                key_digest = digested.key_digests[row].tobytes()
+                if key_digest in task.key_digests:
+                    found.append((key_digest, digested.locators[row].as_py()))
+    return found

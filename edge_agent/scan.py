@@ -1,0 +1,120 @@
+"""One task: a shard from the source to a sorted run on the spool. Runs in any executor, in any process."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from edge_agent.connectors.contract import Shard, Source
+from edge_agent.connectors.registry import connect
+from edge_agent.digesters import open_digester
+from edge_agent.index.run import RunRows, write_run
+from paritree.core import limits
+from paritree.core.digest import DatasetKeys
+from paritree.core.digester import DeadRow, DigestBatch
+from paritree.core.errors import SourceError
+from paritree.core.leaves import LeafSums, key_words, leaf_sums, row_words
+from paritree.core.order import run_order
+from paritree.core.profile import Binding, Profile
+
+
+@dataclass(frozen=True, slots=True)
+class ScanTask:
+    """Everything that scans one shard anywhere: picklable, so that a Dask worker can take it.
+
+    ``digester`` is "compiled" or "plain"; both give the same bytes.
+    """
+
+    source: Source
+    binding: Binding
+    profile: Profile
+    keys: DatasetKeys = field(repr=False)
+    shard: Shard
+    run_path: Path
+    digester: str = "compiled"
+
+
+@dataclass(frozen=True, slots=True)
+class ShardResult:
+    """What a task returns: small, whatever the shard's size. ``sums`` have depth limits.LEVEL_BITS_MAX."""
+
+    shard: int
+    rows: int
+    run_path: Path
+    sums: LeafSums
+    dead_keyed: int = 0
+    dead_keyless: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    wall_s: float = 0.0
+
+
+def scan_shard(task: ScanTask) -> ShardResult:
+    """Scan, canonicalise, digest, sort, write the run. Raises SourceError or ConfigError."""
+    began = time.perf_counter()
+    digester = open_digester(task.digester, task.profile, task.keys)
+    batches: list[DigestBatch] = []
+    dead: list[DeadRow] = []
+    first_row = 0
+    with connect(task.source) as connector:
+        for batch in connector.scan(task.binding, task.shard):
+            digested = digester.digest(batch)
+            dead.extend(DeadRow(first_row + d.row, d.reason, d.locator) for d in digested.dead)
+            first_row += batch.num_rows
+            batches.append(digested)
+    rows = sorted_rows(batches)
+    write_run(task.run_path, rows)
+    write_dead_letters(dead_letter_path(task.run_path), task.shard, dead)
+    k, (r, r2) = key_words(rows.key_digests), row_words(rows.row_digests)
+    keyless = sum(d.locator is None for d in dead)
+    return ShardResult(
+        shard=task.shard.number,
+        rows=len(rows.key_digests),
+        run_path=task.run_path,
+        sums=leaf_sums(k, r, r2, limits.LEVEL_BITS_MAX),
+        dead_keyed=len(dead) - keyless,
+        dead_keyless=keyless,
+        reasons=Counter(d.reason[: limits.REASON_CHARS_MAX] for d in dead),
+        wall_s=time.perf_counter() - began,
+    )
+
+
+def sorted_rows(batches: list[DigestBatch]) -> RunRows:
+    """The rows of all batches in the order of a run."""
+    empty = np.zeros((0, 16), np.uint8)
+    keys = np.concatenate([empty, *(b.key_digests for b in batches)])
+    digests = np.concatenate([empty, *(b.row_digests for b in batches)])
+    locators = pa.chunked_array([b.locators for b in batches], pa.large_binary()).combine_chunks()
+    order = run_order(keys, digests)
+    taken = locators.take(pa.array(order))
+    if isinstance(taken, pa.ChunkedArray):
+        taken = taken.combine_chunks()
+    return RunRows(keys[order], digests[order], taken)
+
+
+def dead_letter_path(run_path: Path) -> Path:
+    """Where the dead letters of a run's shard are kept, in the region."""
+    return run_path.with_suffix(".dead")
+
+
+def write_dead_letters(path: Path, shard: Shard, dead: list[DeadRow]) -> None:
+    """One JSON line a dead letter: shard, row of the scan, reason, locator in hex where known. Mode 0600."""
+    if not dead:
+        return
+    try:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+            for letter in dead:
+                locator = None if letter.locator is None else letter.locator.hex()
+                line = {"shard": shard.label, "row": letter.row, "reason": letter.reason, "locator": locator}
+                file.write(json.dumps(line) + "\n")
+    except OSError as error:
+        raise SourceError(
+            f"the spool cannot take the dead letters of {shard.label}: {error.strerror}",
+            next_step="free space in the spool directory",
+        ) from error

@@ -1,0 +1,299 @@
+"""The agent's answers: one sweep's index from Begin to End, and what may be asked of it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import re
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import structlog
+
+from edge_agent.build import Built, Copy, build_index, discard
+from edge_agent.executors import Executor
+from edge_agent.looking import Located, look
+from edge_agent.parts import detail_parts, list_parts, node_parts
+from edge_agent.policy import Policy
+from edge_agent.tokens import TokenBook
+from paritree.core import limits
+from paritree.core.display import key_to_json
+from paritree.core.errors import ConfigError, ParitreeError, PeerError, SourceError
+from paritree.core.leaves import leaf_bits
+from paritree.core.messages import (
+    AskChildren,
+    AskDetail,
+    AskLists,
+    AskReveal,
+    Begin,
+    DatasetOffer,
+    End,
+    Ended,
+    Header,
+    Hello,
+    Progress,
+    Ready,
+    Refusal,
+    RefusalCode,
+    ReplyBody,
+    Request,
+    Revealed,
+)
+from paritree.core.profile import CANONICAL_VERSION
+
+SWEEPS_MAX: Final = 16
+"""Sweeps an agent keeps open at once; each has its runs on the spool."""
+ALIVE_S: Final = 5.0
+"""A running scan shows a sign of life at least this often, so that silence means trouble."""
+SWEEP_IDLE_S: Final = 1_800.0
+"""A sweep that nobody asked about for this long was given up by its coordinator."""
+_log = structlog.get_logger("paritree.agent")
+
+
+class Cancelled(SourceError):
+    """The sweep was ended while its scan ran."""
+
+
+@dataclass(slots=True)
+class OpenSweep:
+    """What one sweep holds at this agent."""
+
+    copy: Copy
+    header: Header
+    spool: Path
+    building: asyncio.Task[Built] | None = None
+    cancel: threading.Event = field(default_factory=threading.Event)
+    progress: Progress = field(default_factory=lambda: Progress(0, 0, 0))
+    located: Located = field(default_factory=Located)
+    revealed: int = 0
+    used_at: float = field(default_factory=time.monotonic)
+
+    @property
+    def built(self) -> Built:
+        if self.building is None or not self.building.done():
+            raise PeerError("asked for nodes before the scan had ended")
+        return self.building.result()
+
+
+class Service:
+    """Implements ``paritree.wire.link.AgentService`` over the copies that this region holds.
+
+    ``executor`` opens the executor of one scan; it is called in a worker thread.
+    """
+
+    def __init__(
+        self,
+        region: str,
+        agent: str,
+        instance: str,
+        copies: Mapping[str, Copy],
+        *,
+        spool: Path,
+        executor: Callable[[], Executor],
+        policy: Policy,
+    ) -> None:
+        self._region, self._agent, self._instance = region, agent, instance
+        self._copies = copies
+        self._spool = spool
+        self._executor = executor
+        self._policy = policy
+        self._sweeps: dict[str, OpenSweep] = {}
+        self._books = {name: TokenBook(spool / _folder(name) / "tokens") for name in copies}
+
+    def hello(self) -> Hello:
+        """Who this agent is and what it serves."""
+        offers = tuple(
+            DatasetOffer(name, copy.profile.profile_id, CANONICAL_VERSION, copy.keys.key_id)
+            for name, copy in self._copies.items()
+        )
+        return Hello(self._region, self._agent, self._instance, offers)
+
+    async def handle(self, request: Request) -> AsyncIterator[ReplyBody]:
+        """Answer one request; see ``AgentService.handle``."""
+        body = request.body
+        if isinstance(body, Begin):
+            async for part in self._begin(request.sweep_id, body):
+                yield part
+            return
+        if isinstance(body, End):
+            await self._end(request.sweep_id)
+            yield Ended()
+            return
+        sweep = self._sweeps.get(request.sweep_id)
+        if sweep is None:
+            yield Refusal(
+                RefusalCode.NO_INDEX, "this agent holds no index of that sweep: it was restarted, or it ended"
+            )
+            return
+        sweep.used_at = time.monotonic()
+        match body:
+            case AskChildren():
+                parts = node_parts(sweep.header, sweep.built.index, body)
+            case AskLists():
+                parts = list_parts(sweep.header, sweep.built.index, body)
+            case AskDetail():
+                parts = self._detail(sweep, body)
+            case AskReveal():
+                parts = iter([self._reveal(sweep, body)])
+        async for part in _in_thread(parts):
+            yield part
+
+    async def close(self) -> None:
+        """End every open sweep."""
+        for sweep_id in list(self._sweeps):
+            await self._end(sweep_id)
+
+    async def _begin(self, sweep_id: str, begin: Begin) -> AsyncIterator[ReplyBody]:
+        await self._expire()
+        sweep = self._sweeps.get(sweep_id)
+        if sweep is None:
+            opened = self._open(sweep_id, begin)
+            if isinstance(opened, Refusal):
+                yield opened
+                return
+            sweep = self._sweeps[sweep_id] = opened
+            sweep.building = asyncio.create_task(asyncio.to_thread(self._build, sweep))
+        building = sweep.building
+        if building is None:
+            raise PeerError("the sweep has no scan")
+        told = None
+        while not building.done():
+            await asyncio.wait({building}, timeout=ALIVE_S if told == sweep.progress else 0.25)
+            told = sweep.progress
+            sweep.used_at = time.monotonic()
+            yield told
+        try:
+            built = building.result()
+        except ParitreeError as error:
+            self._sweeps.pop(sweep_id, None)
+            code = RefusalCode.CONFIG if isinstance(error, ConfigError) else RefusalCode.SOURCE
+            yield Refusal(code, str(error), error.retryable)
+            return
+        yield await asyncio.to_thread(self._ready, sweep, built)
+
+    def _open(self, sweep_id: str, begin: Begin) -> OpenSweep | Refusal:
+        copy = self._copies.get(begin.dataset)
+        if copy is None:
+            return Refusal(RefusalCode.UNKNOWN_DATASET, f"this agent has no dataset '{begin.dataset}'")
+        if begin.profile_id != copy.profile.profile_id:
+            return Refusal(
+                RefusalCode.PROFILE_DIFFERS,
+                "this agent's profile of the dataset is another one; give both sides the same datasets file",
+            )
+        if begin.canonical_version != CANONICAL_VERSION:
+            return Refusal(RefusalCode.CANONICAL_DIFFERS, f"this agent has canonical version {CANONICAL_VERSION}")
+        if len(self._sweeps) >= SWEEPS_MAX:
+            return Refusal(RefusalCode.BUSY, f"this agent has {SWEEPS_MAX} sweeps open", retryable=True)
+        header = Header(begin.dataset, copy.profile.profile_id, CANONICAL_VERSION, copy.keys.key_id, sweep_id)
+        return OpenSweep(copy, header, self._spool / _folder(begin.dataset) / _folder(sweep_id))
+
+    def _build(self, sweep: OpenSweep) -> Built:
+        def note(progress: Progress) -> None:
+            if sweep.cancel.is_set():
+                raise Cancelled("the sweep was ended during its scan")
+            sweep.progress = progress
+
+        with self._executor() as executor:
+            return build_index(sweep.copy, executor, sweep.spool, note)
+
+    def _ready(self, sweep: OpenSweep, built: Built) -> Ready:
+        index = built.index
+        root = index.sums.root
+        bits = leaf_bits(root.count, limits.LEAF_ROWS, limits.LEVEL_BITS_MAX)
+        duplicate_keys, listed = index.duplicates(limits.DUPLICATES_LISTED)
+        header = Header(*sweep.header.comparable, sweep.header.sweep_id, built.position.text)
+        sweep.header = header
+        return Ready(
+            header=header,
+            engine=built.engine,
+            rows=root.count,
+            root_r=root.r,
+            root_r2=root.r2,
+            bits=bits,
+            sums=index.sums.fold(bits).r,
+            point=built.position.point,
+            scan_s=round(built.scan_s, 3),
+            duplicate_keys=duplicate_keys,
+            duplicates=np.array(listed, np.uint64),
+            dead=built.dead,
+            disclosure=self._policy.disclosure,
+            sealed_keys=self._policy.sealed_keys,
+            notes=built.notes,
+        )
+
+    def _detail(self, sweep: OpenSweep, ask: AskDetail) -> Iterator[ReplyBody]:
+        if ask.seal and not self._policy.sealed_keys:
+            raise PeerError("this region's policy does not let keys travel sealed")
+        with self._executor() as executor:
+            looks = look(sweep.copy, sweep.built.index, sweep.located, executor, ask)
+        held = sweep.located.locators
+        book = self._books[sweep.header.dataset]
+        book.add({seen.key_digest: min(held[seen.key_digest]) for seen in looks if held.get(seen.key_digest)})
+        yield from detail_parts(sweep.header, looks)
+
+    def _reveal(self, sweep: OpenSweep, ask: AskReveal) -> Revealed:
+        held = sweep.located.locators
+        known = [digest for digest in ask.key_digests if held.get(digest)]
+        refused = self._policy.refusal(ask.purpose, sweep.revealed, len(known))
+        _log.info(
+            "reveal",
+            dataset=sweep.header.dataset,
+            sweep=sweep.header.sweep_id,
+            purpose=ask.purpose,
+            asked=len(ask.key_digests),
+            granted=0 if refused else len(known),
+            refused=refused,
+        )
+        if refused:
+            return Revealed(sweep.header, {}, refused)
+        sweep.revealed += len(known)
+        profile = sweep.copy.profile
+        return Revealed(
+            sweep.header,
+            {d: json.dumps(key_to_json(min(held[d]), profile), ensure_ascii=False) for d in known},
+        )
+
+    def reveal_tokens(self, dataset: str, tokens: list[str]) -> dict[str, bytes]:
+        """token -> locator, from the token book. Raises ConfigError for an unknown dataset."""
+        if dataset not in self._books:
+            raise ConfigError(f"this agent has no dataset '{dataset}'")
+        return self._books[dataset].find(tokens)
+
+    async def _expire(self) -> None:
+        now = time.monotonic()
+        for sweep_id, sweep in list(self._sweeps.items()):
+            idle = sweep.building is not None and sweep.building.done() and now - sweep.used_at > SWEEP_IDLE_S
+            if idle:
+                _log.warning("sweep given up by its coordinator", sweep=sweep_id)
+                await self._end(sweep_id)
+
+    async def _end(self, sweep_id: str) -> None:
+        sweep = self._sweeps.pop(sweep_id, None)
+        if sweep is None:
+            return
+        sweep.cancel.set()
+        began = time.monotonic()
+        if sweep.building is not None:
+            await asyncio.wait({sweep.building})
+            if not sweep.building.cancelled() and sweep.building.exception() is None:
+                await asyncio.to_thread(discard, sweep.spool)
+        _log.debug("sweep ended", sweep=sweep_id, waited_s=round(time.monotonic() - began, 3))
+
+
+async def _in_thread(parts: Iterator[ReplyBody]) -> AsyncIterator[ReplyBody]:
+    """The parts of a blocking iterator, each made in a worker thread."""
+    done = object()
+    while (part := await asyncio.to_thread(next, parts, done)) is not done:
+        yield part  # type: ignore[misc]
+
+
+def _folder(name: str) -> str:
+    """A file name for a dataset or sweep id: readable, and never a path."""
+    safe = re.sub(r"[^A-Za-z0-9_-]", "_", name)[:60]
+    return safe if safe == name else f"{safe}-{hashlib.blake2b(name.encode(), digest_size=4).hexdigest()}"

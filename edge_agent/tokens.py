@@ -1,0 +1,54 @@
+"""The token book: which key a token stands for, kept in the region, for ``paritree agent reveal``.
+
+One line a key that was looked at: key digest and locator in hex. The file is readable by its owner only.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Final
+
+from paritree.core.digest import token
+from paritree.core.errors import SourceError
+
+BOOK_BYTES_MAX: Final = 64 << 20
+"""The book is started anew beyond this size (about half a million keys); the newest sweep is always whole."""
+
+
+class TokenBook:
+    """Appends looked-at keys, and finds them again by token."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._known: set[bytes] = set()
+
+    def add(self, locators: Mapping[bytes, bytes]) -> None:
+        """Remember key digest -> locator. Raises SourceError when the spool cannot take it."""
+        new = {digest: locator for digest, locator in locators.items() if digest not in self._known}
+        if not new:
+            return
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if self._path.exists() and self._path.stat().st_size > BOOK_BYTES_MAX:
+                os.replace(self._path, self._path.with_suffix(".old"))
+            with os.fdopen(os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "a") as book:
+                book.writelines(f"{digest.hex()} {locator.hex()}\n" for digest, locator in new.items())
+        except OSError as error:
+            raise SourceError(f"the token book cannot be written: {error.strerror}") from error
+        self._known |= set(new)
+
+    def find(self, tokens: Iterable[str]) -> dict[str, bytes]:
+        """token -> locator, for the tokens that the book knows."""
+        wanted = {t.strip().upper() for t in tokens}
+        found: dict[str, bytes] = {}
+        for path in (self._path.with_suffix(".old"), self._path):
+            if not path.exists():
+                continue
+            with path.open() as book:
+                for line in book:
+                    digest, _, locator = line.strip().partition(" ")
+                    if len(digest) == 32 and (name := token(bytes.fromhex(digest))) in wanted:
+                        found[name] = bytes.fromhex(locator)
+        return found
