@@ -1,0 +1,226 @@
+"""An agent's file: who it is, how it reaches the coordinator, what it may read and what may leave its region::
+
+    region = "eu"
+    name = "eu-1"
+    datasets = "datasets.toml"
+    master_key = "file:master.key"
+    spool = "spool"
+
+    [coordinator]
+    address = "coordinator.example.org:7443"
+    cert = "agent.pem"
+    key = "agent.key"
+    ca = "ca.pem"
+
+    [connections.main]
+    url = "postgresql://paritree_reader@db.internal/shop"
+    password = "env:PGPASSWORD"
+
+    [executor]
+    kind = "threads"
+    workers = 4
+
+    [policy]
+    disclosure = "tokens"
+
+Variables: ``PARITREE_AGENT_REGION``, ``PARITREE_AGENT_CONNECTIONS__MAIN__URL``, …
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import parse_qs, urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic_settings import NoDecode, SettingsConfigDict
+
+from paritree.config.datasets import Dataset, load_datasets
+from paritree.config.mistakes import Fault
+from paritree.config.settings import Address, ConfigPath, FileSettings, Part, SecretSpec, placed
+from paritree.config.toml import Section, near, read_toml
+from paritree.core.errors import ConfigError
+from paritree.core.limits import SHARD_ROWS
+from paritree.core.profile import Binding
+from paritree.core.spiffe import is_segment
+
+EXECUTORS = ("serial", "threads", "dask")
+_SECRET_PARAMETERS = ("password", "passwd", "pwd", "sslpassword")
+
+
+def _without_password(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        parameters = {name.lower() for name in parse_qs(parts.query, keep_blank_values=True)}
+        inside = parts.password is not None or any(name in parameters for name in _SECRET_PARAMETERS)
+    except ValueError:
+        raise Fault("the URL cannot be read", "write it like postgresql://user@host/database") from None
+    if not parts.scheme:
+        raise Fault("the URL has no scheme", "write it like postgresql://user@host/database")
+    if inside:
+        raise Fault("the URL has a password inside", 'remove it and add password = "env:NAME" (or file:, command:)')
+    return url
+
+
+def _segment(name: str) -> str:
+    if not is_segment(name):
+        raise Fault(f"'{name}' cannot stand in a certificate", "use letters, digits, dot, dash, underscore")
+    return name
+
+
+Segment = Annotated[str, AfterValidator(_segment)]
+
+
+class CoordinatorLink(Part):
+    """How the agent reaches the coordinator: it dials out, over mutual TLS."""
+
+    address: Address
+    """The coordinator's ``host:port``, as its certificate names it."""
+    cert: ConfigPath
+    """The agent's certificate, with its region and name as the only URI name."""
+    key: ConfigPath
+    """The certificate's private key."""
+    ca: ConfigPath
+    """The authority that the coordinator's certificate has to come from."""
+
+
+class Connection(Part):
+    """A source that bindings name."""
+
+    url: Annotated[str, AfterValidator(_without_password)]
+    """``postgresql://…``, ``cassandra://…``, ``sqlite:///…``, ``duckdb:///…``, ``parquet:///…``, ``csv:///…``."""
+    password: SecretSpec | None = None
+    """The password of the URL's user."""
+    options: Mapping[str, str] = {}
+    """What the engine's connector understands beside the URL; see its documentation."""
+
+
+class ExecutorConfig(Part):
+    """What runs the scan's tasks."""
+
+    kind: Literal["serial", "threads", "dask"] = "threads"
+    """``serial`` one task at a time, ``threads`` in this process, ``dask`` in worker processes."""
+    workers: int = Field(default_factory=lambda: min(8, os.cpu_count() or 1), ge=1, le=1_024)
+    """Tasks at once; default: the number of cores, at most 8. A given scheduler has its own workers."""
+    scheduler_address: str = ""
+    """``tls://host:port`` of a Dask scheduler; "": a cluster of this process's own."""
+    ca: ConfigPath | None = None
+    """The authority of the scheduler's certificate."""
+    cert: ConfigPath | None = None
+    """This process's certificate towards the scheduler."""
+    key: ConfigPath | None = None
+    """That certificate's private key."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> ExecutorConfig:
+        if self.scheduler_address and self.kind != "dask":
+            raise Fault("scheduler_address is for kind = 'dask'", 'set kind = "dask", or remove scheduler_address')
+        if self.scheduler_address and not self.scheduler_address.startswith("tls://"):
+            raise Fault("a Dask scheduler is reached over TLS only", 'write scheduler_address = "tls://host:port"')
+        if self.scheduler_address and None in (self.ca, self.cert, self.key):
+            raise Fault("scheduler_address needs ca, cert and key", "add the three files")
+        return self
+
+
+class PolicyConfig(Part):
+    """What may leave the region beside digests; the agent enforces it, whatever the coordinator asks."""
+
+    disclosure: Literal["nothing", "tokens", "keys"] = "tokens"
+    """``nothing`` (no tokens in reports and stores either), ``tokens``, or ``keys`` (clear keys of findings)."""
+    purposes: tuple[str, ...] = ()
+    """The purposes for which clear keys are given; none listed: any purpose that is stated."""
+    keys_max: int = Field(default=10_000, ge=0, le=10_000_000)
+    """Clear keys that one sweep may get."""
+    sealed_keys: bool = False
+    """Let keys travel to other agents as ciphertext that the coordinator cannot open."""
+
+
+def _policy(value: Any) -> Any:
+    return PolicyConfig.of(read_toml(placed(Path(value)))) if isinstance(value, str) else value
+
+
+def _executor(value: Any) -> Any:
+    return {"kind": value} if isinstance(value, str) else value
+
+
+class AgentConfig(FileSettings):
+    """Everything that an agent process needs to know."""
+
+    model_config = SettingsConfigDict(env_prefix="PARITREE_AGENT_")
+
+    region: Segment
+    """The region that this agent speaks for, as its certificate says."""
+    name: Segment
+    """This agent's name, as its certificate says."""
+    datasets: ConfigPath
+    """The datasets file."""
+    master_key: SecretSpec
+    """Where the master key is that all regions share and the coordinator does not have (64 hex digits)."""
+    spool: ConfigPath
+    """A folder on local disk for indexes and the token book; readable by this user only."""
+    coordinator: CoordinatorLink
+    """How the agent reaches the coordinator."""
+    connections: Mapping[str, Connection]
+    """The sources, by the names that the datasets file uses."""
+    executor: Annotated[ExecutorConfig, NoDecode, BeforeValidator(_executor)] = ExecutorConfig()
+    """What runs the scan's tasks; ``executor = "serial"`` is short for its kind."""
+    policy: Annotated[PolicyConfig, NoDecode, BeforeValidator(_policy)] = PolicyConfig()
+    """What may leave the region: a table here, or the path of a TOML file that has its fields."""
+    shard_rows: int = Field(default=SHARD_ROWS, ge=1, le=100_000_000)
+    """Rows of one shard's task."""
+    statement_timeout_s: float = Field(default=300.0, ge=1, le=86_400, allow_inf_nan=False)
+    """Seconds after which a statement at a source is given up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """One dataset as this agent's region has it."""
+
+    dataset: Dataset
+    binding: Binding
+    connection: Connection
+
+
+def load_agent(path: str | Path) -> AgentConfig:
+    """An agent's file under ``PARITREE_AGENT_…``. Raises ConfigError naming the file or variable, key and fix."""
+    top = read_toml(path)
+    values = dict(top.values)
+    # The short forms are written out before variables are laid over them: a variable that sets one field of the
+    # policy must not make the rest of it fall back to defaults.
+    if isinstance(values.get("executor"), str):
+        values["executor"] = {"kind": values["executor"]}
+    if isinstance(policy := values.get("policy"), str):
+        file = read_toml(Path(top.file).absolute().parent / Path(policy).expanduser())
+        PolicyConfig.of(file)
+        values["policy"] = dict(file.values)
+    return AgentConfig.of(Section(top.file, (), values))
+
+
+def held(config: AgentConfig) -> dict[str, Held]:
+    """The datasets of the datasets file that this agent's region has, by name. Raises ConfigError.
+
+    Refused: a region that no dataset has, a region without a binding, a connection that the agent's file lacks.
+    """
+    datasets = load_datasets(config.datasets)
+    own = {name: dataset for name, dataset in datasets.items() if config.region in dataset.regions}
+    if not own:
+        regions = {region for dataset in datasets.values() for region in dataset.regions}
+        raise ConfigError(
+            f"{config.datasets}: no dataset has a region '{config.region}', which {config.file} says this agent is of",
+            next_step=near(config.region, regions),
+        )
+    return {name: _held(config, dataset) for name, dataset in own.items()}
+
+
+def _held(config: AgentConfig, dataset: Dataset) -> Held:
+    binding = dataset.binding(config.region)
+    name = dataset.region(config.region).connection
+    if name not in config.connections:
+        raise ConfigError(
+            f"{config.file}: no connection '{name}', which {dataset.file} names for dataset {dataset.name}",
+            next_step=near(name, config.connections) or f"add [connections.{name}]",
+        )
+    return Held(dataset, binding, config.connections[name])

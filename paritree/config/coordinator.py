@@ -1,0 +1,115 @@
+"""The coordinator's file, and the operator's side of it (``[client]``), which may also be a file of its own::
+
+    listen = "0.0.0.0:7443"
+    trust_domain = "example.org"
+    datasets = "datasets.toml"
+    cert = "coordinator.pem"
+    key = "coordinator.key"
+    ca = "ca.pem"
+
+    [store]
+    url = "sqlite:///coordinator.db"
+
+    [client]
+    address = "coordinator.example.org:7443"
+    cert = "operator.pem"
+    key = "operator.key"
+    ca = "ca.pem"
+
+Variables: ``PARITREE_COORDINATOR_LISTEN``, ``PARITREE_COORDINATOR_STORE__URL``, ``PARITREE_CLIENT_ADDRESS``, …
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from paritree.config.settings import Address, ConfigPath, FileSettings, Part, SecretSpec
+from paritree.config.toml import Section, read_toml
+from paritree.core.limits import EXCHANGE_TIMEOUT_S
+
+CLIENT: Final = "client"
+
+
+class StoreConfig(Part):
+    """Where the coordinator keeps its state."""
+
+    url: str = "sqlite:///coordinator.db"
+    """``sqlite:///relative.db`` (to the file's folder), ``sqlite:////absolute.db`` or ``postgresql://user@host/db``."""
+    password: SecretSpec | None = None
+    """The password of a PostgreSQL store."""
+
+
+class CoordinatorConfig(FileSettings):
+    """Everything that a coordinator process needs to know."""
+
+    model_config = SettingsConfigDict(env_prefix="PARITREE_COORDINATOR_")
+
+    listen: Address = "127.0.0.1:7443"
+    """Where agents and operators connect; port 0 takes a free one, which the log names."""
+    trust_domain: str = ""
+    """The trust domain of agents' and operators' SPIFFE identities; "": the one that ``ca`` names."""
+    datasets: ConfigPath
+    """The datasets file."""
+    cert: ConfigPath
+    """The coordinator's certificate (serverAuth, with its DNS name)."""
+    key: ConfigPath
+    """The certificate's private key."""
+    ca: ConfigPath
+    """The authority that agents' and operators' certificates have to come from."""
+    store: StoreConfig = StoreConfig()
+    """The state store."""
+    exchange_timeout_s: float = Field(default=EXCHANGE_TIMEOUT_S, gt=0, le=86_400, allow_inf_nan=False)
+    """Seconds of silence after which a region's answer is given up; progress messages start it anew."""
+    stop_timeout_s: float = Field(default=10.0, ge=0, le=3_600, allow_inf_nan=False)
+    """Seconds that running sweeps get to end when the coordinator is asked to stop."""
+
+    @property
+    def store_url(self) -> str:
+        """``store.url`` with a relative SQLite path made absolute from the file's folder."""
+        scheme, separator, path = self.store.url.partition(":///")
+        if scheme != "sqlite" or not separator or not path or path.startswith(("/", ":")):
+            return self.store.url
+        return f"sqlite:///{self.folder / path}"
+
+
+class ClientConfig(FileSettings):
+    """How an operator's command reaches the coordinator."""
+
+    model_config = SettingsConfigDict(env_prefix="PARITREE_CLIENT_")
+
+    address: Address
+    """The coordinator's ``host:port``, as its certificate names it."""
+    cert: ConfigPath
+    """The operator's certificate."""
+    key: ConfigPath
+    """The certificate's private key."""
+    ca: ConfigPath
+    """The authority that the coordinator's certificate has to come from."""
+    timeout_s: float = Field(default=10.0, gt=0, le=3_600, allow_inf_nan=False)
+    """Seconds to wait for the coordinator to answer at all; a sweep itself may take as long as it takes."""
+
+
+def load_coordinator(path: str | Path) -> CoordinatorConfig:
+    """A coordinator's file under ``PARITREE_COORDINATOR_…``; its ``[client]`` is not looked at. Raises ConfigError."""
+    top = read_toml(path)
+    own = {key: value for key, value in top.values.items() if key != CLIENT}
+    return CoordinatorConfig.of(Section(top.file, (), own))
+
+
+def load_client(path: str | Path | None, flags: Mapping[str, str | None]) -> ClientConfig:
+    """The ``[client]`` of a file (None: of no file), under ``PARITREE_CLIENT_…``, under the flags that are given.
+
+    ``flags`` are ``address``, ``cert``, ``key`` and ``ca``; their paths are relative to the working directory.
+    Raises ConfigError.
+    """
+    section = Section("the coordinator's address and certificates", (), {})
+    if path is not None:
+        section = read_toml(path).section(CLIENT)
+    given = {key: value for key, value in flags.items() if value is not None}
+    return ClientConfig.of(section, flags={k: v if k == "address" else os.path.abspath(v) for k, v in given.items()})
