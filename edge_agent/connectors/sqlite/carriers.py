@@ -1,8 +1,8 @@
 """From storage classes to carriers of the profile's type.
 
 sqlite3 gives INTEGER as int, REAL as float, BLOB as bytes and, with ``text_factory = bytearray``, TEXT as bytearray:
-so the four are told apart without asking ``typeof`` of every cell, and text that is not UTF-8 arrives unharmed. A column
-whose values have one storage class goes out in its own Arrow type; a mixture as utf8, which the canonicaliser parses.
+so the four are told apart without asking ``typeof`` of every cell, and text that is not UTF-8 arrives unharmed. A
+column whose values have one storage class goes out in its own Arrow type; a mixture as utf8, which is parsed later.
 """
 
 from __future__ import annotations
