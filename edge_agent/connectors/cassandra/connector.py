@@ -1,0 +1,91 @@
+"""The Cassandra connector: one session to one cluster, in one datacenter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any, ClassVar, Self
+
+import pyarrow as pa
+
+from edge_agent.connectors.cassandra import advice, lookup, options, ring, scan, schema, select, shards
+from edge_agent.connectors.cassandra.identifiers import written
+from edge_agent.connectors.cassandra.session import Session
+from edge_agent.connectors.contract import Connector, Plan, Position, Shard, Source
+from paritree.core.profile import Binding
+from paritree.core.schema import TableSchema
+
+
+class CassandraPlan(Plan):
+    """Shards over a table that goes on changing: the position is the time from the plan to the last shard."""
+
+    def __init__(self, planned: tuple[Shard, ...], consistency: str) -> None:
+        self.shards = planned
+        self._consistency = consistency
+        self._start = datetime.now(UTC)
+
+    def position(self) -> Position:
+        """``cassandra: start .. now consistency``."""
+        start, end = (moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ") for moment in (self._start, datetime.now(UTC)))
+        return Position(f"cassandra: {start} .. {end} {self._consistency}", point=False)
+
+    def close(self) -> None:
+        """Cassandra keeps nothing open for a plan."""
+
+
+class CassandraConnector(Connector):
+    """``cassandra://[user@]host[:port][,host[:port]…]/keyspace``; see :mod:`.options` for what may follow."""
+
+    engine: ClassVar[str] = "cassandra"
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    @classmethod
+    def connect(cls, source: Source) -> Self:
+        settings = options.read(source)
+        session = Session(settings, source.secrets)
+        try:
+            if settings.keyspace:
+                schema.check_keyspace(session, settings.keyspace)
+        except BaseException:
+            session.close()
+            raise
+        return cls(session)
+
+    def tables(self) -> list[str]:
+        keyspace = self._session.settings.keyspace
+        if keyspace:
+            return [written(name) for name in schema.tables(self._session, keyspace)]
+        return [
+            f"{written(each)}.{written(name)}"
+            for each in schema.keyspaces(self._session)
+            for name in schema.tables(self._session, each)
+        ]
+
+    def describe(self, table: str) -> TableSchema:
+        found = schema.read_table(self._session, table)
+        return schema.describe(found, ring.rows_estimated(self._session, found))
+
+    def plan(self, binding: Binding, shard_rows: int) -> Plan:
+        table = self._select(binding).table
+        ranges = ring.ring(self._session, table)
+        rows = ring.rows_estimated(self._session, table)
+        return CassandraPlan(shards.cut(ranges, rows, shard_rows), self._session.settings.consistency)
+
+    def scan(self, binding: Binding, shard: Shard) -> Iterator[pa.RecordBatch]:
+        return scan.scan(self._session, self._select(binding), shard)
+
+    def lookup(self, binding: Binding, keys: Sequence[tuple[Any, ...]]) -> Iterator[pa.RecordBatch]:
+        chosen = self._select(binding)
+        self._session.load_keyspace(chosen.table.keyspace)
+        return lookup.lookup(self._session, chosen, keys)
+
+    def _select(self, binding: Binding) -> select.Select:
+        return select.resolve(binding, schema.read_table(self._session, binding.table))
+
+    def advice(self, table: str) -> list[str]:
+        return advice.advice(self._session, schema.read_table(self._session, table))
+
+    def close(self) -> None:
+        self._session.close()
