@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
+from cryptography.x509.oid import NameOID, ObjectIdentifier
 
+from paritree.certificate import CLIENT, SERVER, Unfit, uri_names
 from paritree.core.errors import ConfigError
 from paritree.core.spiffe import AgentName, OperatorName, is_segment, is_trust_domain
 from paritree.secrets import read_private_file, read_secret
@@ -33,8 +34,6 @@ OPERATOR_DAYS: Final = 90
 BACKDATED: Final = dt.timedelta(minutes=5)
 """Certificates are valid from a little before now, because the clocks of regions differ."""
 MASTER_KEY_BYTES: Final = 32
-CLIENT: Final = ExtendedKeyUsageOID.CLIENT_AUTH
-SERVER: Final = ExtendedKeyUsageOID.SERVER_AUTH
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,52 +220,15 @@ def read_credential(certificate: Path, key: Path, *, hint: str) -> Credential:
 
 def trust_domain_of(authority: x509.Certificate) -> str:
     """The trust domain that an authority's certificate names. Raises ConfigError."""
-    names = uri_names(authority)
+    try:
+        names = uri_names(authority)
+    except Unfit as error:
+        raise ConfigError(f"the authority's certificate: {error}") from error
     if len(names) == 1 and names[0].startswith("spiffe://") and is_trust_domain(names[0].removeprefix("spiffe://")):
         return names[0].removeprefix("spiffe://")
     raise ConfigError(
         "the authority's certificate does not name one trust domain", next_step="make one with paritree pki ca"
     )
-
-
-def uri_names(certificate: x509.Certificate) -> list[str]:
-    """The URI names of a certificate, in order."""
-    return [str(name) for name in _names(certificate).get_values_for_type(x509.UniformResourceIdentifier)]
-
-
-def host_names(certificate: x509.Certificate) -> list[str]:
-    """The DNS names and addresses of a certificate."""
-    names = _names(certificate)
-    return [
-        *names.get_values_for_type(x509.DNSName),
-        *(str(address) for address in names.get_values_for_type(x509.IPAddress)),
-    ]
-
-
-def purposes(certificate: x509.Certificate) -> list[ObjectIdentifier]:
-    """Its extended key usages; none when it has no such extension, which to TLS means all of them."""
-    try:
-        return list(certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value)
-    except x509.ExtensionNotFound:
-        return []
-
-
-def _names(certificate: x509.Certificate) -> x509.SubjectAlternativeName:
-    try:
-        return certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        return x509.SubjectAlternativeName([])
-
-
-def signed_by(certificate: x509.Certificate, authorities: Sequence[x509.Certificate]) -> bool:
-    """True when one of the authorities signed it directly."""
-    for authority in authorities:
-        try:
-            certificate.verify_directly_issued_by(authority)
-        except (ValueError, TypeError, InvalidSignature):
-            continue
-        return True
-    return False
 
 
 # --- the master key -------------------------------------------------------------------------------------------------

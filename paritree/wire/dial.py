@@ -1,0 +1,66 @@
+"""How a client (agent or operator) reaches the coordinator: the address, and a gRPC channel over mutual TLS."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from paritree.core.errors import ConfigError
+from paritree.core.limits import KEEPALIVE_S, MESSAGE_BYTES_MAX
+from paritree.tls import Tls
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """``host:port`` to dial, and the name that the certificate has to show: the host, unless a tunnel is in between."""
+
+    host: str
+    port: int
+    server_name: str
+
+    @classmethod
+    def parse(cls, text: str, server_name: str | None = None) -> Address:
+        """Raises ConfigError unless ``text`` is ``host:port`` (an IPv6 host in brackets)."""
+        host, separator, port = text.rpartition(":")
+        host = host.removeprefix("[").removesuffix("]")
+        if not separator or not host or not (port.isascii() and port.isdigit()) or not 0 < int(port) < 65_536:
+            raise ConfigError(f"'{text}' is not host:port", next_step="write it like coordinator.example.org:7443")
+        return cls(host, int(port), server_name or host)
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def open_channel(address: Address, tls: Tls, *, keepalive_s: float = KEEPALIVE_S) -> grpc.aio.Channel:
+    """A channel with a connection of its own; a half-open one is found within twice ``keepalive_s`` seconds."""
+    credentials = grpc.ssl_channel_credentials(tls.authority, tls.credential.key, tls.credential.certificate)
+    options: list[tuple[str, Any]] = [
+        *message_options(),
+        *keepalive_options(keepalive_s),
+        ("grpc.ssl_target_name_override", address.server_name),
+        ("grpc.use_local_subchannel_pool", 1),  # no connection or back-off shared with an earlier channel
+        ("grpc.enable_http_proxy", 0),  # dial what we looked at
+        ("grpc.enable_retries", 0),
+    ]
+    return grpc.aio.secure_channel(str(address), credentials, options)
+
+
+def message_options() -> list[tuple[str, int]]:
+    """gRPC options of both sides: the bound of one message."""
+    return [
+        ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
+        ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+    ]
+
+
+def keepalive_options(keepalive_s: float) -> list[tuple[str, int]]:
+    """gRPC options of both sides: a ping after so much silence, and as long for its answer."""
+    return [
+        ("grpc.keepalive_time_ms", int(keepalive_s * 1000)),
+        ("grpc.keepalive_timeout_ms", int(keepalive_s * 1000)),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.max_pings_without_data", 0),  # no bound
+    ]
