@@ -7,11 +7,11 @@ datetime as int microseconds (:class:`Nanos` where the source has nanoseconds) Â
 
 from __future__ import annotations
 
+import itertools
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -22,6 +22,9 @@ from paritree.core.types import LogicalType
 
 INT64_MIN, INT64_MAX = -(1 << 63), (1 << 63) - 1
 _UNIT_US = {"s": 1_000_000, "ms": 1_000, "us": 1}
+_DAY_MS = 86_400_000
+_EXTENSIONS = {"arrow.uuid": ("uuid",), "arrow.json": ("json", "text")}
+"""Extension type -> the logical types for which its storage is a carrier."""
 
 
 def plain_values(array: pa.Array, kind: LogicalType) -> list[Any]:
@@ -29,18 +32,23 @@ def plain_values(array: pa.Array, kind: LogicalType) -> list[Any]:
 
     Raises InvariantBroken for an Arrow type that is no carrier of the logical type: a connector's mistake.
     """
-    if pa.types.is_dictionary(array.type):
-        array = array.dictionary_decode()
+    array = _decoded(array, kind)
     if pa.types.is_null(array.type):
         return [None] * len(array)
-    if kind.name in ("list", "set"):
-        return _nested(array, lambda: _lists(array, kind))
-    if kind.name == "map":
-        return _nested(array, lambda: _maps(array, kind))
-    if kind.name == "struct":
-        return _structs(array, kind)
-    reader = _READERS[kind.name]
-    return reader(array, kind)
+    return _READERS[kind.name](array, kind)
+
+
+def _decoded(array: pa.Array, kind: LogicalType) -> pa.Array:
+    """Without the encodings that change no value: dictionaries, run ends, extension types of one known meaning."""
+    if isinstance(array, pa.ExtensionArray):
+        if kind.name not in _EXTENSIONS.get(array.type.extension_name, ()):
+            raise _no_carrier(array, kind)
+        return _decoded(array.storage, kind)
+    if pa.types.is_dictionary(array.type):
+        return _decoded(array.dictionary_decode(), kind)
+    if pa.types.is_run_end_encoded(array.type):
+        return _decoded(pc.run_end_decode(array), kind)
+    return array
 
 
 def _no_carrier(array: pa.Array, kind: LogicalType) -> InvariantBroken:
@@ -48,28 +56,36 @@ def _no_carrier(array: pa.Array, kind: LogicalType) -> InvariantBroken:
 
 
 def _guarded(convert: Callable[[Any], Any], values: list[Any]) -> list[Any]:
+    """Convert what is neither null nor a dead letter already. A dead letter's traceback would keep the batch alive."""
     out: list[Any] = []
     for value in values:
         try:
-            out.append(None if value is None else convert(value))
+            out.append(value if value is None or isinstance(value, DeadLetter) else convert(value))
         except DeadLetter as error:
-            out.append(error)
+            out.append(error.with_traceback(None))
     return out
 
 
 def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
 def _is_binary(kind: pa.DataType) -> bool:
     return bool(
-        pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind)
-    ) and not pa.types.is_decimal(kind)
+        pa.types.is_binary(kind)
+        or pa.types.is_large_binary(kind)
+        or pa.types.is_fixed_size_binary(kind)
+        or pa.types.is_binary_view(kind)
+    )
 
 
 def _strings(array: pa.Array) -> list[Any]:
     """Text of utf8 carriers, whose bytes a connector may not have checked, and of binary ones."""
-    binary = array.cast(pa.large_binary()) if _is_text(array.type) else array
+    if _is_text(array.type):
+        try:
+            return list(array.to_pylist())
+        except UnicodeDecodeError:
+            array = array.cast(pa.large_string()).cast(pa.large_binary())
 
     def decode(value: bytes) -> str:
         try:
@@ -77,21 +93,11 @@ def _strings(array: pa.Array) -> list[Any]:
         except UnicodeDecodeError:
             raise DeadLetter("text that is not UTF-8") from None
 
-    return _guarded(decode, binary.to_pylist())
+    return _guarded(decode, array.to_pylist())
 
 
 def _parsed(array: pa.Array, kind: LogicalType) -> list[Any]:
-    return [
-        value if value is None or isinstance(value, DeadLetter) else _try_parse(value, kind)
-        for value in _strings(array)
-    ]
-
-
-def _try_parse(value: str, kind: LogicalType) -> Any:
-    try:
-        return parse_text(value, kind)
-    except DeadLetter as error:
-        return error
+    return _guarded(lambda text: parse_text(text, kind), _strings(array))
 
 
 def _bools(array: pa.Array, kind: LogicalType) -> list[Any]:
@@ -137,11 +143,20 @@ def _bytes(array: pa.Array, kind: LogicalType) -> list[Any]:
 def _dates(array: pa.Array, kind: LogicalType) -> list[Any]:
     if pa.types.is_date32(array.type):
         return list(array.cast(pa.int32()).to_pylist())
+    if pa.types.is_date64(array.type):
+        return _guarded(_midnight, array.cast(pa.int64()).to_pylist())
     if pa.types.is_integer(array.type):
         return list(array.to_pylist())
     if _is_text(array.type):
         return _parsed(array, kind)
     raise _no_carrier(array, kind)
+
+
+def _midnight(millis: int) -> int:
+    days, rest = divmod(millis, _DAY_MS)
+    if rest:
+        raise DeadLetter("a date that is not midnight")
+    return days
 
 
 def _times(array: pa.Array, kind: LogicalType) -> list[Any]:
@@ -169,19 +184,17 @@ def _instants(array: pa.Array, kind: LogicalType) -> list[Any]:
 
 
 def _ticks(array: pa.Array, unit: str) -> list[Any]:
-    values = array.to_pylist()
+    """Arrow's own times are finite, so one that looks like an infinity is none; engines that have them give int64."""
     if unit == "ns":
-        return [None if v is None else Nanos(v) for v in values]
-    if unit == "us":
-        return list(values)
+        return [None if v is None else Nanos(v) for v in array.to_pylist()]
     factor = _UNIT_US[unit]
-    return [None if v is None else v if v in (INT64_MIN, INT64_MAX) else v * factor for v in values]
 
+    def micros(value: int) -> int:
+        if not INT64_MIN < value * factor < INT64_MAX:
+            raise DeadLetter("time outside the range of 64-bit microseconds")
+        return value * factor
 
-def _uuids(array: pa.Array, kind: LogicalType) -> list[Any]:
-    if isinstance(array, pa.ExtensionArray):
-        array = array.storage
-    return _parsed(array, kind) if _is_text(array.type) else _bytes(array, kind)
+    return _guarded(micros, array.to_pylist())
 
 
 def _durations(array: pa.Array, kind: LogicalType) -> list[Any]:
@@ -189,6 +202,9 @@ def _durations(array: pa.Array, kind: LogicalType) -> list[Any]:
         return _guarded(lambda v: struct.unpack(">iiq", v), array.to_pylist())
     if array.type == pa.month_day_nano_interval():
         return _guarded(_month_day_nano, array.to_pylist())
+    if pa.types.is_duration(array.type):
+        unit = array.type.unit
+        return _guarded(lambda v: _elapsed(v, unit), array.cast(pa.int64()).to_pylist())
     if _is_text(array.type):
         return _parsed(array, kind)
     raise _no_carrier(array, kind)
@@ -196,50 +212,64 @@ def _durations(array: pa.Array, kind: LogicalType) -> list[Any]:
 
 def _month_day_nano(value: Any) -> tuple[int, int, int]:
     months, days, nanos = value
-    micros, rest = divmod(nanos, 1_000)
+    return months, days, _elapsed(nanos, "ns")[2]
+
+
+def _elapsed(ticks: int, unit: str) -> tuple[int, int, int]:
+    """An elapsed time has neither months nor days."""
+    if unit != "ns":
+        return 0, 0, ticks * _UNIT_US[unit]
+    micros, rest = divmod(ticks, 1_000)
     if rest:
         raise DeadLetter("duration finer than a microsecond")
-    return months, days, micros
+    return 0, 0, micros
 
 
-def _inets(array: pa.Array, kind: LogicalType) -> list[Any]:
-    return _texts(array, kind)
+def _windows(array: pa.Array, kind: LogicalType) -> list[tuple[int, int] | None]:
+    """Where each list's or map's items are in the child; None where it is null, whatever lies in the child there."""
+    arrow = array.type
+    if pa.types.is_list(arrow) or pa.types.is_large_list(arrow) or pa.types.is_map(arrow):
+        edges = array.offsets.to_pylist()
+        windows = list(itertools.pairwise(edges))
+    elif pa.types.is_list_view(arrow) or pa.types.is_large_list_view(arrow):
+        pairs = zip(array.offsets.to_pylist(), array.sizes.to_pylist(), strict=True)
+        windows = [(offset, offset + size) for offset, size in pairs]
+    elif pa.types.is_fixed_size_list(arrow):
+        size = arrow.list_size
+        windows = [(i * size, (i + 1) * size) for i in range(array.offset, array.offset + len(array))]
+    else:
+        raise _no_carrier(array, kind)
+    valid = pc.is_valid(array).to_pylist()
+    return [window if ok else None for window, ok in zip(windows, valid, strict=True)]
 
 
-def _nested(array: pa.Array, read: Callable[[], list[Any]]) -> list[Any]:
-    if _is_text(array.type):
-        raise InvariantBroken("a collection cannot be carried as text")
-    return read()
-
-
-def _offsets(array: pa.Array) -> list[int]:
-    return list(np.asarray(array.offsets).tolist())
+def _items(child: pa.Array, windows: list[tuple[int, int] | None], kind: LogicalType) -> list[list[Any] | None]:
+    """The child's plain values window by window; only the part of the child that the windows cover is read."""
+    covered = [window for window in windows if window is not None and window[0] < window[1]]
+    start = min((low for low, _ in covered), default=0)
+    stop = max((high for _, high in covered), default=start)
+    items = plain_values(child.slice(start, stop - start), kind)
+    return [None if w is None else items[w[0] - start : w[1] - start] if w[0] < w[1] else [] for w in windows]
 
 
 def _lists(array: pa.Array, kind: LogicalType) -> list[Any]:
-    if pa.types.is_fixed_size_list(array.type):
-        array = array.cast(pa.list_(array.type.value_type))
-    if not (pa.types.is_list(array.type) or pa.types.is_large_list(array.type)):
+    if pa.types.is_map(array.type):
         raise _no_carrier(array, kind)
-    offsets = _offsets(array)
-    items = plain_values(array.values, kind.of[0])
-    return [
-        _first_dead(items[offsets[i] : offsets[i + 1]]) if valid else None
-        for i, valid in enumerate(pc.is_valid(array).to_pylist())
-    ]
+    windows = _windows(array, kind)
+    return [None if items is None else _dead(items) or items for items in _items(array.values, windows, kind.of[0])]
 
 
 def _maps(array: pa.Array, kind: LogicalType) -> list[Any]:
     if not pa.types.is_map(array.type):
         raise _no_carrier(array, kind)
-    offsets = _offsets(array)
-    keys = plain_values(array.keys, kind.of[0])
-    items = plain_values(array.items, kind.of[1])
+    windows = _windows(array, kind)
     out: list[Any] = []
-    for i, valid in enumerate(pc.is_valid(array).to_pylist()):
-        window = slice(offsets[i], offsets[i + 1])
-        dead = next((v for v in keys[window] + items[window] if isinstance(v, DeadLetter)), None)
-        out.append(None if not valid else dead or list(zip(keys[window], items[window], strict=True)))
+    columns = _items(array.keys, windows, kind.of[0]), _items(array.items, windows, kind.of[1])
+    for keys, items in zip(*columns, strict=True):
+        if keys is None or items is None:
+            out.append(None)
+        else:
+            out.append(_dead(keys) or _dead(items) or list(zip(keys, items, strict=True)))
     return out
 
 
@@ -247,20 +277,22 @@ def _structs(array: pa.Array, kind: LogicalType) -> list[Any]:
     if not pa.types.is_struct(array.type):
         raise _no_carrier(array, kind)
     fields = dict(kind.fields)
-    names = [array.type.field(i).name for i in range(array.type.num_fields)]
-    if undeclared := sorted(set(names) - set(fields)):
-        raise InvariantBroken(f"struct carrier with the undeclared field '{undeclared[0]}'")
+    names = [field.name for field in array.type]
+    if len(set(names)) < len(names):
+        raise InvariantBroken("struct carrier with two fields of one name")
+    valid = pc.is_valid(array).to_pylist()
+    if not set(names) <= set(fields):
+        return [DeadLetter("struct with an undeclared field") if ok else None for ok in valid]
     columns = [plain_values(array.field(i), fields[name]) for i, name in enumerate(names)]
-    out: list[Any] = []
-    for i, valid in enumerate(pc.is_valid(array).to_pylist()):
-        values = [column[i] for column in columns] if valid else []
-        dead = next((v for v in values if isinstance(v, DeadLetter)), None)
-        out.append(None if not valid else dead or dict(zip(names, values, strict=True)))
-    return out
+    rows = zip(*columns, strict=True) if columns else itertools.repeat(())
+    return [
+        None if not ok else _dead(row) or dict(zip(names, row, strict=True))
+        for ok, row in zip(valid, rows, strict=bool(columns))
+    ]
 
 
-def _first_dead(items: list[Any]) -> Any:
-    return next((item for item in items if isinstance(item, DeadLetter)), items)
+def _dead(values: Iterable[Any]) -> DeadLetter | None:
+    return next((value for value in values if isinstance(value, DeadLetter)), None)
 
 
 _READERS: dict[str, Callable[[pa.Array, LogicalType], list[Any]]] = {
@@ -274,8 +306,12 @@ _READERS: dict[str, Callable[[pa.Array, LogicalType], list[Any]]] = {
     "time": _times,
     "timestamp": _instants,
     "datetime": _instants,
-    "uuid": _uuids,
+    "uuid": _bytes,
     "duration": _durations,
-    "inet": _inets,
-    "json": _inets,
+    "inet": _texts,
+    "json": _texts,
+    "list": _lists,
+    "set": _lists,
+    "map": _maps,
+    "struct": _structs,
 }

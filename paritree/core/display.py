@@ -15,14 +15,10 @@ from typing import Any
 import msgpack
 
 from paritree.core.canonical.times import DAY_US, INT64_MAX, INT64_MIN
+from paritree.core.civil import civil
 from paritree.core.errors import InvariantBroken
 from paritree.core.profile import Profile
 from paritree.core.types import LogicalType
-
-_ERA_DAYS = 146_097
-"""Days in 400 years of the Gregorian calendar; its years repeat exactly after that."""
-_MARCH_0000 = 719_468
-"""Days from 0000-03-01 to 1970-01-01; a year that starts in March ends with its leap day."""
 
 
 class _Pairs(list[tuple[Any, Any]]):
@@ -198,16 +194,9 @@ def _infinite(value: int) -> str | None:
 
 
 def _clear_date(days: int) -> str:
-    """The proleptic Gregorian date of any number of days; algorithm ``civil_from_days`` of Howard Hinnant."""
     if (infinite := _infinite(days)) is not None:
         return infinite
-    era, day_of_era = divmod(days + _MARCH_0000, _ERA_DAYS)
-    year_of_era = (day_of_era - day_of_era // 1_460 + day_of_era // 36_524 - day_of_era // 146_096) // 365
-    day_of_year = day_of_era - (365 * year_of_era + year_of_era // 4 - year_of_era // 100)
-    shifted_month = (5 * day_of_year + 2) // 153
-    day = day_of_year - (153 * shifted_month + 2) // 5 + 1
-    month = shifted_month + 3 if shifted_month < 10 else shifted_month - 9
-    year = year_of_era + era * 400 + (month <= 2)
+    year, month, day = civil(days)
     shown = f"{year:04d}" if 0 <= year <= 9999 else f"{year:+05d}"
     return f"{shown}-{month:02d}-{day:02d}"
 

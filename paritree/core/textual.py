@@ -6,19 +6,26 @@ a local time (``datetime``) must have none.
 
 from __future__ import annotations
 
-import datetime as dt
+import math
 import re
-import uuid
 from collections.abc import Callable
 
 from paritree.core.canonical.times import DAY_US, INT64_MAX, INT64_MIN, Nanos
+from paritree.core.civil import days_since_epoch
 from paritree.core.errors import DeadLetter
 from paritree.core.types import LogicalType
 
-_EPOCH_DAY = dt.date(1970, 1, 1).toordinal()
-_DATE = re.compile(r"(\d{4})-(\d{2})-(\d{2})")
-_CLOCK = re.compile(r"(\d{2}):(\d{2})(?::(\d{2})(?:[.,](\d{1,9}))?)?")
-_ZONE = re.compile(r"(?:[Zz]|([+-])(\d{2}):?(\d{2})?)")
+_DATE = re.compile(r"([0-9]{4}|[+-][0-9]{4,17})-([0-9]{2})-([0-9]{2})")
+_CLOCK = re.compile(r"([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:[.,]([0-9]{1,9}))?)?")
+_ZONE = re.compile(r" *(?:[Zz]|([+-])([01][0-9]|2[0-3])(?::?([0-5][0-9]))?)")
+_FLOAT = re.compile(r"[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|inf|infinity|nan)", re.IGNORECASE)
+_HEX = re.compile(r"(?:\\x|0x)?((?:[0-9A-Fa-f]{2})*)")
+_UUID = re.compile(r"[0-9A-Fa-f]{8}(-?)[0-9A-Fa-f]{4}\1[0-9A-Fa-f]{4}\1[0-9A-Fa-f]{4}\1[0-9A-Fa-f]{12}")
+_PART = r"(?:([+-]?[0-9]{1,19})%s)?"
+_DURATION = re.compile(
+    f"P(?=.){_PART % 'Y'}{_PART % 'M'}{_PART % 'W'}{_PART % 'D'}"
+    f"(?:T(?=.){_PART % 'H'}{_PART % 'M'}(?:([+-]?)([0-9]{{1,19}})(?:[.,]([0-9]{{1,9}}))?S)?)?"
+)
 _TRUE = frozenset({"true", "t", "1"})
 _FALSE = frozenset({"false", "f", "0"})
 _INFINITE = {"infinity": INT64_MAX, "+infinity": INT64_MAX, "-infinity": INT64_MIN}
@@ -40,22 +47,19 @@ def _bool(value: str) -> bool:
 
 
 def _float(value: str) -> float:
-    try:
-        if "_" in value or value != value.strip():
-            raise ValueError
-        return float(value)
-    except ValueError:
-        raise DeadLetter("not a float") from None
+    if _FLOAT.fullmatch(value) is None:
+        raise DeadLetter("not a float")
+    number = float(value)
+    if math.isinf(number) and value.lstrip("+-")[0] not in "iI":
+        raise DeadLetter("number beyond the range of a float")
+    return number
 
 
 def _bytes(value: str) -> bytes:
-    text = value[2:] if value.startswith(("\\x", "0x")) else value
-    try:
-        if any(c.isspace() for c in text):
-            raise ValueError
-        return bytes.fromhex(text)
-    except ValueError:
-        raise DeadLetter("not bytes in hexadecimal") from None
+    match = _HEX.fullmatch(value)
+    if match is None:
+        raise DeadLetter("not bytes in hexadecimal")
+    return bytes.fromhex(match[1])
 
 
 def _date(value: str) -> int:
@@ -64,14 +68,21 @@ def _date(value: str) -> int:
     match = _DATE.fullmatch(value)
     if match is None:
         raise DeadLetter("not a date (YYYY-MM-DD)")
-    return _days(match)
+    return _finite(_days(match))
 
 
 def _days(match: re.Match[str]) -> int:
     try:
-        return dt.date(int(match[1]), int(match[2]), int(match[3])).toordinal() - _EPOCH_DAY
+        return days_since_epoch(int(match[1]), int(match[2]), int(match[3]))
     except ValueError:
         raise DeadLetter("not a date of the calendar") from None
+
+
+def _finite(ticks: int) -> int:
+    """Days or microseconds within the range that the canonical form has for finite ones."""
+    if not INT64_MIN < ticks < INT64_MAX:
+        raise DeadLetter("time outside the range of 64-bit integers")
+    return ticks
 
 
 def _clock(match: re.Match[str]) -> int:
@@ -104,25 +115,45 @@ def _moment(value: str, zoned: bool) -> int:
     if clock is None:
         raise DeadLetter("not a time stamp (YYYY-MM-DD HH:MM:SS.ffffff)")
     nanos = _days(date) * DAY_US * 1_000 + _clock(clock)
-    rest = value[clock.end() :].lstrip(" ")
+    rest = value[clock.end() :]
     if not rest:
         if zoned:
             raise DeadLetter("a time without a zone in a timestamp column: declare it datetime, or add the zone")
-        return _finest(nanos)
+        return _moment_ticks(nanos)
     zone = _ZONE.fullmatch(rest)
     if zone is None:
         raise DeadLetter("not a time zone")
     if not zoned:
         raise DeadLetter("a time with a zone in a datetime column: declare it timestamp")
     offset = int(zone[2] or 0) * 60 + int(zone[3] or 0)
-    return _finest(nanos - (-offset if zone[1] == "-" else offset) * 60 * 10**9)
+    return _moment_ticks(nanos - (-offset if zone[1] == "-" else offset) * 60 * 10**9)
+
+
+def _moment_ticks(nanos: int) -> int:
+    """Nanoseconds stay so, for the one rounding to come; whole microseconds must not look like an infinity."""
+    ticks = _finest(nanos)
+    return ticks if isinstance(ticks, Nanos) else _finite(ticks)
+
+
+def _duration(value: str) -> tuple[int, int, int]:
+    """ISO 8601, each part with its own sign: 1 year is 12 months, 1 week 7 days; hours and less are microseconds."""
+    match = _DURATION.fullmatch(value)
+    if match is None:
+        raise DeadLetter("not a duration (P1Y2M3DT4H5M6.5S)")
+    years, months, weeks, days, hours, minutes = (int(part or 0) for part in match.groups()[:6])
+    sign, seconds, fraction = match.groups()[6:]
+    micros, rest = divmod(int((fraction or "").ljust(9, "0")), 1_000)
+    if rest:
+        raise DeadLetter("duration finer than a microsecond")
+    micros += int(seconds or 0) * 1_000_000
+    micros = (hours * 60 + minutes) * 60_000_000 + (-micros if sign == "-" else micros)
+    return years * 12 + months, weeks * 7 + days, micros
 
 
 def _uuid(value: str) -> bytes:
-    try:
-        return uuid.UUID(value).bytes
-    except ValueError:
-        raise DeadLetter("not a uuid") from None
+    if _UUID.fullmatch(value) is None:
+        raise DeadLetter("not a uuid")
+    return bytes.fromhex(value.replace("-", ""))
 
 
 _PARSERS: dict[str, Callable[[str], object]] = {
@@ -137,6 +168,7 @@ _PARSERS: dict[str, Callable[[str], object]] = {
     "timestamp": lambda value: _moment(value, zoned=True),
     "datetime": lambda value: _moment(value, zoned=False),
     "uuid": _uuid,
+    "duration": _duration,
     "inet": lambda value: value,
     "json": lambda value: value,
 }

@@ -18,8 +18,12 @@ FRACTION_DIGITS_MAX = 16_383
 JSON_INTEGER_DIGITS_MAX = 10_001
 JSON_FRACTION_DIGITS_MAX = 10_000
 INT_MIN, INT_MAX = -(1 << 63), (1 << 64) - 1
+_INT_BITS_MAX = 435_412
+"""10^131072 has this many bits: a longer int has too many digits, which is known without the quadratic conversion."""
+_EXPONENT_DIGITS_MAX = 18
+"""A longer exponent is as good as this one: no text is long enough to bring the number back into range."""
 
-_NUMBER = re.compile(r"([+-]?)(?:([0-9]+)(?:\.([0-9]*))?|\.([0-9]+))(?:[eE]([+-]?[0-9]{1,18}))?")
+_NUMBER = re.compile(r"([+-]?)(?:([0-9]+)(?:\.([0-9]*))?|\.([0-9]+))(?:[eE]([+-]?)0*([0-9]*))?(?<![eE+-])")
 _SPECIAL = {
     "nan": "NaN",
     "infinity": "Infinity",
@@ -61,12 +65,11 @@ def parse_number(value: object) -> Digits | str:
     if isinstance(value, bool):
         raise DeadLetter("a bool where a number belongs")
     if isinstance(value, int):
-        value = Decimal(value)
+        if value.bit_length() > _INT_BITS_MAX:
+            raise DeadLetter(f"number has more than {INTEGER_DIGITS_MAX} integer digits")
+        value = Decimal(value)  # exact, and without the limit of digits that str(int) has
     if isinstance(value, Decimal):
-        sign, digits, exponent = value.as_tuple()
-        if isinstance(exponent, str):
-            return "NaN" if exponent in "nN" else ("-Infinity" if sign else "Infinity")
-        return normal(bool(sign), "".join(map(str, digits)), exponent)
+        value = "NaN" if value.is_nan() else str(value)
     if not isinstance(value, str):
         raise DeadLetter(f"a {type(value).__name__} where a number belongs")
     match = _NUMBER.fullmatch(value)
@@ -75,9 +78,12 @@ def parse_number(value: object) -> Digits | str:
         if special is None:
             raise DeadLetter("not a number")
         return special
-    sign_text, whole, fraction, only_fraction, exponent_text = match.groups()
+    sign, whole, fraction, only_fraction, exponent_sign, exponent_digits = match.groups()
     fraction = only_fraction or fraction or ""
-    return normal(sign_text == "-", (whole or "") + fraction, int(exponent_text or 0) - len(fraction))
+    exponent = int((exponent_digits or "0")[:_EXPONENT_DIGITS_MAX])
+    return normal(
+        sign == "-", (whole or "") + fraction, (-exponent if exponent_sign == "-" else exponent) - len(fraction)
+    )
 
 
 def rounded(number: Digits, scale: int, mode: str) -> Digits:
@@ -171,9 +177,17 @@ def encode_float(value: object) -> bytes:
     if isinstance(value, bool) or not isinstance(value, float | int):
         raise DeadLetter(f"a {type(value).__name__} where a float belongs")
     if isinstance(value, int):
-        if abs(value) > 1 << 53:
-            raise DeadLetter("an integer that a float cannot hold exactly")
-        value = float(value)
+        value = _exact_float(value)
     if math.isnan(value):
         return b"\xcb\x7f\xf8\x00\x00\x00\x00\x00\x00"
     return b"\xcb" + struct.pack(">d", value + 0.0)
+
+
+def _exact_float(value: int) -> float:
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if number != value:
+        raise DeadLetter("an integer that a float cannot hold exactly")
+    return number

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 import unicodedata
 from collections.abc import Sequence
 
@@ -10,6 +11,7 @@ from paritree.core.canonical.pack import ext, pack
 from paritree.core.errors import DeadLetter
 
 EXT_UUID, EXT_INET = 6, 8
+_PREFIX = re.compile(r"[0-9]{1,3}")
 
 
 def encode_text(value: object, rules: Sequence[str] = ()) -> bytes:
@@ -24,10 +26,7 @@ def encode_text(value: object, rules: Sequence[str] = ()) -> bytes:
         value = value.casefold()
     if "\0" in value:
         raise DeadLetter("text with NUL")
-    try:
-        return pack(value)
-    except UnicodeEncodeError:
-        raise DeadLetter("text with a lone surrogate") from None
+    return pack(value)
 
 
 def encode_bytes(value: object) -> bytes:
@@ -67,9 +66,9 @@ def inet_text(value: str) -> str:
         text = str(address)
     if not slash:
         return text
-    if not (prefix_text.isascii() and prefix_text.isdigit() and int(prefix_text) <= bits):
+    if _PREFIX.fullmatch(prefix_text) is None or (prefix := int(prefix_text)) > bits:
         raise DeadLetter("not an address prefix")
-    return text if int(prefix_text) == bits else f"{text}/{int(prefix_text)}"
+    return text if prefix == bits else f"{text}/{prefix}"
 
 
 def _ipv6_text(number: int) -> str:

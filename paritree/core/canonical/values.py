@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 
 from paritree.core.canonical.jsontext import encode_json
@@ -31,7 +31,7 @@ def encoder(kind: LogicalType) -> Encoder:
         if value is None:
             return NIL
         if isinstance(value, DeadLetter):
-            raise value
+            raise DeadLetter(value.message)  # a new one: raising the same again would grow its traceback
         return inner(value)
 
     return encode_value
@@ -76,10 +76,10 @@ _SIMPLE: Mapping[str, Encoder] = {
 }
 
 
-def _items(value: object, what: str) -> list[object]:
+def _items(value: object, what: str) -> Sequence[object]:
     if not isinstance(value, list | tuple):
         raise DeadLetter(f"a {type(value).__name__} where a {what} belongs")
-    return list(value)
+    return value
 
 
 def _list_encoder(kind: LogicalType) -> Encoder:
@@ -108,7 +108,9 @@ def _map_encoder(kind: LogicalType) -> Encoder:
     def encode_map(value: object) -> bytes:
         pairs: dict[bytes, bytes] = {}
         for pair in _items(value, "map"):
-            key, item = _items(pair, "map entry")
+            if not isinstance(pair, list | tuple) or len(pair) != 2:
+                raise DeadLetter("a map is given as pairs")
+            key, item = pair
             packed = key_encoder(key)
             if packed == NIL:
                 raise DeadLetter("map with a null key")
@@ -122,12 +124,13 @@ def _map_encoder(kind: LogicalType) -> Encoder:
 
 def _struct_encoder(kind: LogicalType) -> Encoder:
     fields = [(name, encode_text(name), encoder(field)) for name, field in kind.fields]
+    declared = frozenset(name for name, _ in kind.fields)
 
     def encode_struct(value: object) -> bytes:
         if not isinstance(value, Mapping):
             raise DeadLetter(f"a {type(value).__name__} where a struct belongs")
-        if undeclared := set(value) - {name for name, _, _ in fields}:
-            raise DeadLetter(f"struct with the undeclared field '{min(undeclared)}'")
+        if any(name not in declared for name in value):
+            raise DeadLetter("struct with an undeclared field")
         body = b"".join(packed + field(value.get(name)) for name, packed, field in fields)
         return map_header(len(fields)) + body
 
