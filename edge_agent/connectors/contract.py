@@ -2,7 +2,9 @@
 
 **Carriers.** ``scan`` and ``lookup`` return record batches whose columns are named by the *logical* names of the
 binding and hold the values in one of the Arrow types ("carriers") that ``paritree.core.carrier`` accepts for the
-column's logical type. A connector hands out what it has natively and never rounds, trims or re-zones a value:
+column's logical type. A connector hands out what it has natively and never rounds, trims or re-zones a value. Arrow's
+own date, time and timestamp types are finite: an engine with infinite dates or times hands out int64, and a
+timestamp[us] that equals an int64 sentinel is a dead letter:
 
 ============  =====================================================================================================
 logical type  accepted Arrow carriers
