@@ -97,6 +97,6 @@ def finding_values(sweep_id: str, number: int, finding: Mapping[str, Any]) -> di
 
 
 def finding_of(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The finding as it was in the report; fields that are null are left out."""
-    finding = {name: row[name] for name in _REPORTED if row[name] is not None}
+    """The finding as it was in the report: key and token always, null or not, and the fields of its kind."""
+    finding = {name: row[name] for name in _REPORTED if row[name] is not None or name in ("key", "token")}
     return {**finding, **(row["detail"] or {})}

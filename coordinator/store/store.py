@@ -130,7 +130,7 @@ class Store:
         A job id that is known gives the sweep it has; one that failed or was interrupted is begun anew under its old
         id. Raises ConfigError when the job id belongs to a sweep of something else.
         """
-        values = _running(new, self._clock())
+        values = _queued(new, self._clock())
         with self._transaction() as connection:
             run_it = self._insert(connection, {"id": new.id, "job_id": new.job_id, **values})
             row = self._one(connection, sweeps.c.job_id == new.job_id)
@@ -160,6 +160,13 @@ class Store:
             connection.execute(sa.delete(table).where(table.c.sweep_id == sweep_id))
         return True
 
+    def start(self, sweep_id: str) -> None:
+        """A queued sweep begins to run. Raises InvariantBroken when it is not queued."""
+        queued = sa.update(sweeps).where(sweeps.c.id == sweep_id, sweeps.c.state == SweepState.QUEUED)
+        with self._transaction() as connection:
+            if connection.execute(queued.values(state=SweepState.RUNNING)).rowcount != 1:
+                raise InvariantBroken(f"store: sweep {sweep_id} is not queued")
+
     def finish(
         self,
         sweep_id: str,
@@ -167,9 +174,9 @@ class Store:
         found: Sequence[Mapping[str, Any]] = (),
         moved: Sequence[Traffic] = (),
     ) -> None:
-        """Keep the outcome of a running sweep: its report, all its findings and its traffic, or nothing of it.
+        """Keep the outcome of an open sweep: its report, all its findings and its traffic, or nothing of it.
 
-        ``found`` has the form of the report's ``findings``. Raises InvariantBroken when the sweep is not running.
+        ``found`` has the form of the report's ``findings``. Raises InvariantBroken when the sweep is not open.
         """
         outcome = {
             "state": SweepState.FINISHED,
@@ -186,15 +193,15 @@ class Store:
                     connection.execute(sa.insert(table), values[first : first + INSERT_ROWS])
 
     def fail(self, sweep_id: str, reason: str, state: SweepState = SweepState.FAILED) -> None:
-        """A running sweep came to no report. Raises InvariantBroken when it is not running."""
+        """An open sweep came to no report. Raises InvariantBroken when it is not open."""
         outcome = {"state": state, "error": reason[:ERROR_CHARS_MAX], "finished_at": self._clock()}
         with self._transaction() as connection:
             self._close(connection, sweep_id, outcome)
 
     def _close(self, connection: sa.Connection, sweep_id: str, outcome: Mapping[str, Any]) -> None:
-        running = sa.update(sweeps).where(sweeps.c.id == sweep_id, sweeps.c.state.in_(OPEN))
-        if connection.execute(running.values(outcome)).rowcount != 1:
-            raise InvariantBroken(f"store: sweep {sweep_id} is not running")
+        open_one = sa.update(sweeps).where(sweeps.c.id == sweep_id, sweeps.c.state.in_(OPEN))
+        if connection.execute(open_one.values(outcome)).rowcount != 1:
+            raise InvariantBroken(f"store: sweep {sweep_id} is not open")
 
     def _one(self, connection: sa.Connection, which: sa.ColumnElement[bool]) -> SweepRow:
         row = connection.execute(sa.select(sweeps).where(which)).first()
@@ -234,7 +241,7 @@ class Store:
             return [Traffic(**row._asdict()) for row in rows]
 
 
-def _running(new: NewSweep, now: datetime) -> dict[str, Any]:
+def _queued(new: NewSweep, now: datetime) -> dict[str, Any]:
     """A sweep's columns as it begins, for the first time or again."""
     return {
         "dataset": new.dataset,
@@ -242,7 +249,7 @@ def _running(new: NewSweep, now: datetime) -> dict[str, Any]:
         "regions": list(new.regions),
         "options": dict(new.options),
         "operator": new.operator,
-        "state": SweepState.RUNNING,
+        "state": SweepState.QUEUED,
         "started_at": now,
         "finished_at": None,
         "error": None,
