@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -107,7 +107,7 @@ def _listed(reasons: Counter[str]) -> dict[str, int]:
 
 def discard(spool: Path) -> None:
     """Delete the runs of a finished sweep; its dead letters stay until the next sweep of the dataset."""
-    for run in spool.glob("*.run"):
-        run.unlink(missing_ok=True)
-    if not any(spool.iterdir()):
-        shutil.rmtree(spool, ignore_errors=True)
+    for left in (*spool.glob("*.run"), *spool.glob("*.partial")):
+        left.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        spool.rmdir()  # stays while there are dead letters in it

@@ -199,8 +199,12 @@ class Service:
                 raise Cancelled("the sweep was ended during its scan")
             sweep.progress = progress
 
-        with self._executor() as executor:
-            return build_index(sweep.copy, executor, sweep.spool, note)
+        try:
+            with self._executor() as executor:
+                return build_index(sweep.copy, executor, sweep.spool, note)
+        except BaseException:
+            discard(sweep.spool)  # a sweep that failed leaves no runs behind; its dead letters stay
+            raise
 
     def _ready(self, sweep: OpenSweep, built: Built) -> Ready:
         index = built.index

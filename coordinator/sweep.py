@@ -1,0 +1,295 @@
+"""One sweep: begin in every region, descend, look twice, conclude.
+
+A region that fails on the way is excluded and named; the descent starts again over the others from what they have
+already answered, so their comparison is still reported.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+
+from coordinator.exchanges import (
+    Exchanges,
+    RegionLost,
+    check_headers,
+    chunks,
+    detail_chunks,
+    gather,
+    looks_answer,
+    nodes_answer,
+)
+from paritree.core import limits
+from paritree.core.descent import Answer, Descent, Outcome
+from paritree.core.looks import Looks, Suspect, Wait
+from paritree.core.manifest import Conclusion, RegionFacts, ReportContext, conclude, report
+from paritree.core.messages import (
+    AskChildren,
+    AskDetail,
+    AskLists,
+    AskReveal,
+    Begin,
+    ByteClass,
+    End,
+    Look,
+    Progress,
+    Ready,
+    Revealed,
+)
+from paritree.core.profile import CANONICAL_VERSION, Profile
+from paritree.wire.link import RegionLink
+
+_log = structlog.get_logger("paritree.coordinator")
+
+
+@dataclass(frozen=True, slots=True)
+class SweepOptions:
+    """How a sweep is run. ``lag_max_s`` seconds between looks; ``purpose`` asks for clear keys; ``limit`` findings."""
+
+    lag_max_s: float = 2.0
+    purpose: str = ""
+    limit: int = 1_000
+    exchange_timeout_s: float = limits.EXCHANGE_TIMEOUT_S
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """Time and chance, passed in so that a whole sweep can run in a simulation."""
+
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    jitter: Callable[[], float] = random.random
+
+
+ProgressCallback = Callable[[str, str, Progress], None]
+"""(region, stage, how far): stages are scan, compare, look."""
+
+
+def unheard(*_: object) -> None:
+    """Nobody watches the progress."""
+
+
+@dataclass(slots=True)
+class Sweep:
+    """One sweep over the given links; a region of ``regions`` without a link is unknown from the start."""
+
+    profile: Profile
+    regions: Sequence[str]
+    links: Mapping[str, RegionLink]
+    sweep_id: str
+    options: SweepOptions = field(default_factory=SweepOptions)
+    surroundings: Surroundings = field(default_factory=Surroundings)
+    on_progress: ProgressCallback = unheard
+    facts: dict[str, RegionFacts] = field(init=False)
+    conclusion: Conclusion | None = field(init=False, default=None)
+    _rounds: int = field(init=False, default=0)
+
+    def __post_init__(self) -> None:
+        self.facts = {name: RegionFacts(name) for name in self.regions}
+        for name in self.regions:
+            if name not in self.links:
+                self.facts[name].excluded = "no agent of this region is connected"
+
+    async def run(self) -> dict[str, Any]:
+        """The report. Regions that fail make it `unknown`, never an exception."""
+        began = self.surroundings.clock()
+        try:
+            await self._begin()
+            self._exclude_other_headers()
+            suspects, incomplete = await self._compare()
+            self.conclusion = conclude(suspects, list(self.facts.values()), self.profile.row_columns, incomplete)
+            clear = await self._reveal(self.conclusion)
+        finally:
+            await self._end()
+        return report(self.conclusion, self._context(began, clear))
+
+    @property
+    def _exchanges(self) -> Exchanges:
+        s = self.surroundings
+        return Exchanges(self.links, self.sweep_id, self.options.exchange_timeout_s, s.sleep, s.jitter)
+
+    @property
+    def _comparable(self) -> dict[str, Ready]:
+        return {name: f.ready for name, f in self.facts.items() if f.ready is not None and not f.excluded}
+
+    def _exclude(self, lost: RegionLost) -> None:
+        _log.warning("region excluded", sweep=self.sweep_id, region=lost.region, reason=lost.message)
+        self.facts[lost.region].excluded = lost.message
+
+    async def _begin(self) -> None:
+        begin = Begin(self.profile.dataset, self.profile.profile_id, CANONICAL_VERSION)
+
+        async def one(name: str) -> None:
+            try:
+                parts = await self._exchanges.parts(name, begin, lambda p: self.on_progress(name, "scan", p))
+                ready = parts[-1]
+                if not isinstance(ready, Ready) or len(parts) != 1:
+                    raise RegionLost(name, "its answer is not the index that was asked for")
+                self._check_ready(name, ready)
+                self.facts[name].ready = ready
+            except RegionLost as lost:
+                self._exclude(lost)
+
+        await gather({name: one(name) for name in self.regions if name in self.links})
+
+    def _check_ready(self, name: str, ready: Ready) -> None:
+        if ready.header.sweep_id != self.sweep_id or ready.header.dataset != self.profile.dataset:
+            raise RegionLost(name, "its answer belongs to another sweep")
+        if int(ready.sums.sum(dtype="u8")) != ready.root_r:
+            raise RegionLost(name, "the sums of its level do not add up to its root")
+
+    def _exclude_other_headers(self) -> None:
+        """Compare only regions of one header: the one that most share, the coordinator's own profile first."""
+        groups = Counter(ready.header.comparable for ready in self._comparable.values())
+        if not groups:
+            return
+        chosen, _ = max(groups.items(), key=lambda item: (item[0][1] == self.profile.profile_id, item[1]))
+        if len(groups) > 1 and groups[chosen] < limits.REGIONS_MIN:
+            chosen = ("", b"", 0, b"")  # all different: none is more right than another
+        for name, ready in self._comparable.items():
+            if ready.header.comparable != chosen:
+                self._exclude(RegionLost(name, _header_difference(ready.header.comparable, chosen)))
+
+    async def _compare(self) -> tuple[list[Suspect], dict[str, str]]:
+        """Descend and look over the comparable regions; start again without a region that was lost on the way."""
+        while len(self._comparable) >= limits.REGIONS_MIN:
+            try:
+                outcome = await self._descend(self._comparable)
+                if outcome.broken:
+                    for name, reason in outcome.broken.items():
+                        self._exclude(RegionLost(name, reason))
+                    continue
+                return await self._look(outcome)
+            except RegionLost as lost:
+                self._exclude(lost)
+        return [], {}
+
+    async def _descend(self, ready: Mapping[str, Ready]) -> Outcome:
+        descent = Descent(ready)
+        asks = descent.start()
+        while asks:
+            answers = await gather({name: self._ask_nodes(name, ask) for name, ask in asks.items()})
+            asks = descent.receive(answers)
+        if descent.outcome is None:
+            raise AssertionError("the descent ended without an outcome")
+        self._rounds = descent.rounds
+        return descent.outcome
+
+    async def _ask_nodes(self, name: str, ask: AskChildren | AskLists) -> Answer:
+        parts = []
+        for chunk in chunks(ask):
+            answer = await self._exchanges.parts(name, chunk, lambda p: self.on_progress(name, "compare", p))
+            check_headers(name, answer, self._comparable[name].header)
+            parts += answer
+        return nodes_answer(name, ask, parts)
+
+    async def _look(self, outcome: Outcome) -> tuple[list[Suspect], dict[str, str]]:
+        ready = self._comparable
+        ks = {suspect.k for suspect in outcome.suspects}
+        for found in ready.values():
+            ks.update(found.duplicates.tolist())
+        sealing = [name for name, r in ready.items() if r.sealed_keys]
+        looks = Looks(list(ready), sorted(ks), self.options.lag_max_s, sealing)
+        clock = self.surroundings.clock
+        if asks := looks.first():
+            lacking = looks.receive_first(await self._ask_looks(asks))
+            looks.receive_lacking(await self._ask_looks(lacking), clock())
+        while asks_or_wait := looks.again(clock()):
+            if isinstance(asks_or_wait, Wait):
+                await self.surroundings.sleep(max(0.0, asks_or_wait.until - clock()))
+            else:
+                looks.receive_again(await self._ask_looks(asks_or_wait), clock())
+        incomplete: dict[str, str] = {}
+        if looks.unexplained:
+            reason = f"{len(looks.unexplained)} keys that differ were not shown by any region"
+            incomplete = dict.fromkeys(ready, reason)
+        return list(looks.suspects.values()), incomplete
+
+    async def _ask_looks(self, asks: Mapping[str, AskDetail]) -> dict[str, list[Look]]:
+        async def one(name: str, ask: AskDetail) -> list[Look]:
+            looks: list[Look] = []
+            for chunk in detail_chunks(ask):
+                parts = await self._exchanges.parts(name, chunk, lambda p: self.on_progress(name, "look", p))
+                check_headers(name, parts, self._comparable[name].header)
+                looks += looks_answer(name, chunk, parts)
+            return looks
+
+        return await gather({name: one(name, ask) for name, ask in asks.items()})
+
+    async def _reveal(self, conclusion: Conclusion) -> dict[bytes, dict[str, Any]]:
+        """Clear keys from the regions whose policy grants them, when a purpose was stated."""
+        if not self.options.purpose:
+            return {}
+        holders: dict[bytes, list[str]] = {}
+        for suspect in (*conclusion.unknown_keys, *conclusion.unsettled_keys):
+            holders[suspect.key_digest] = [r for group in suspect.groups for r in group]
+        for finding in conclusion.findings[: self.options.limit]:
+            holders[finding.key_digest] = [r for group in finding.groups for r in group]
+        clear: dict[bytes, dict[str, Any]] = {}
+        for name, ready in self._comparable.items():
+            wanted = tuple(d for d, held_by in holders.items() if name in held_by and d not in clear)
+            if ready.disclosure == "keys" and wanted:
+                clear.update(await self._reveal_from(name, wanted))
+        return clear
+
+    async def _reveal_from(self, name: str, wanted: tuple[bytes, ...]) -> dict[bytes, dict[str, Any]]:
+        clear: dict[bytes, dict[str, Any]] = {}
+        for first in range(0, len(wanted), limits.KEYS_A_DETAIL_MAX):
+            ask = AskReveal(wanted[first : first + limits.KEYS_A_DETAIL_MAX], self.options.purpose)
+            try:
+                parts = await self._exchanges.parts(name, ask, unheard)
+            except RegionLost as lost:
+                _log.warning("keys not revealed", sweep=self.sweep_id, region=name, reason=lost.message)
+                return clear
+            for part in parts:
+                if isinstance(part, Revealed):
+                    _log.info("reveal", sweep=self.sweep_id, region=name, keys=len(part.keys), refused=part.refused)
+                    clear.update({d: json.loads(text) for d, text in part.keys.items() if d in wanted})
+        return clear
+
+    async def _end(self) -> None:
+        async def one(name: str) -> None:
+            try:
+                await self._exchanges.parts(name, End(), unheard)
+            except RegionLost as lost:
+                _log.info("region did not hear the end", sweep=self.sweep_id, region=name, reason=lost.message)
+
+        await gather({name: one(name) for name, f in self.facts.items() if f.ready is not None})
+
+    def _context(self, began: float, clear: Mapping[bytes, Mapping[str, Any]]) -> ReportContext:
+        by_class: Counter[ByteClass] = Counter()
+        for name, link in self.links.items():
+            if name in self.facts:
+                tally = link.ledger.of(self.sweep_id)
+                self.facts[name].bytes_sent = tally.bytes_sent
+                self.facts[name].bytes_received = tally.bytes_received
+                by_class.update(tally.by_class)
+        notes = [f"{f.name}: {note}" for f in self.facts.values() if f.ready for note in f.ready.notes]
+        return ReportContext(
+            dataset=self.profile.dataset,
+            facts=list(self.facts.values()),
+            compared_columns=self.profile.row_columns,
+            ignored_columns=self.profile.ignored,
+            rounds=self._rounds,
+            bytes_by_class=by_class,
+            elapsed_s=self.surroundings.clock() - began,
+            limit=self.options.limit,
+            clear=clear,
+            notes=notes,
+        )
+
+
+def _header_difference(mine: tuple[str, bytes, int, bytes], chosen: tuple[str, bytes, int, bytes]) -> str:
+    if not chosen[0]:
+        return "no two regions have the same profile, canonical version and key"
+    names = ("dataset", "profile", "canonical version", "dataset key")
+    differing = [name for name, a, b in zip(names, mine, chosen, strict=True) if a != b]
+    return f"its {' and '.join(differing)} differs from the other regions'"

@@ -1,0 +1,204 @@
+"""Look twice before saying "different": what becomes of the suspects of a descent. A state machine without I/O.
+
+                    equal digests in one look
+    suspect ──────────────────────────────────────▶ healed
+       │  the same differing digests in two looks
+       ├──────────────────────────────────────────▶ confirmed   (two looks at least lag_max apart)
+       │  still changing after LOOKS_MAX looks
+       ├──────────────────────────────────────────▶ unsettled
+       │  a row that cannot be canonicalised, several rows under one key, an answer that is missing
+       └──────────────────────────────────────────▶ unknown
+
+The looks are fresh reads by key in every region (the idea of asking twice and intersecting is Riak's, see
+``aae_exchange.erl`` of kv_index_tictactree). Time comes in as an argument, in seconds of any monotonic clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import numpy as np
+
+from paritree.core import limits
+from paritree.core.errors import InvariantBroken
+from paritree.core.messages import AskDetail, Look
+
+
+class Fate(StrEnum):
+    """What became of a suspect."""
+
+    OPEN = "open"
+    HEALED = "healed"
+    CONFIRMED = "confirmed"
+    UNSETTLED = "unsettled"
+    UNKNOWN = "unknown"
+
+
+Version = tuple[bytes, ...]
+"""The row digests of one key in one region, sorted; () where the key is absent."""
+
+
+@dataclass(slots=True)
+class Suspect:
+    """One key under watch. ``versions`` is what the last look saw, by region; ``reason`` explains UNKNOWN."""
+
+    key_digest: bytes
+    versions: dict[str, Version] = field(default_factory=dict)
+    columns: dict[str, tuple[bytes, ...]] = field(default_factory=dict)
+    dead: dict[str, str] = field(default_factory=dict)
+    seen_at: float = 0.0
+    looks: int = 0
+    fate: Fate = Fate.OPEN
+    reason: str = ""
+
+    @property
+    def groups(self) -> list[list[str]]:
+        """Regions by equal version, present ones only, largest group first, then by name."""
+        by_version: dict[Version, list[str]] = {}
+        for region, version in sorted(self.versions.items()):
+            if version:
+                by_version.setdefault(version, []).append(region)
+        return sorted(by_version.values(), key=lambda group: (-len(group), group))
+
+    @property
+    def missing_in(self) -> list[str]:
+        return sorted(region for region, version in self.versions.items() if not version)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Rows under the key, by region."""
+        return {region: len(version) for region, version in sorted(self.versions.items())}
+
+    @property
+    def duplicated(self) -> bool:
+        return any(len(version) > 1 for version in self.versions.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Look again not before this time."""
+
+    until: float
+
+
+Asks = Mapping[str, AskDetail]
+
+
+class Looks:
+    """All suspects of a sweep. ``ask`` says what to ask of whom now; ``receive`` takes one region's looks.
+
+    One look has two parts: every region is asked for the keys it holds; a region that lacks keys which another holds
+    is then asked for those by digest (``sealed`` where the holder's policy lets keys travel).
+    """
+
+    def __init__(self, regions: Sequence[str], ks: Sequence[int], lag_max_s: float, sealing: Sequence[str]) -> None:
+        self.regions = tuple(regions)
+        self.suspects: dict[bytes, Suspect] = {}
+        self.unexplained: set[int] = set(ks)
+        self._lag_max_s = lag_max_s
+        self._sealing = frozenset(sealing)
+        self._sealed: dict[bytes, bytes] = {}
+
+    def first(self) -> Asks:
+        """The first look: every region shows the keys that it holds under the suspect ks."""
+        if not self.unexplained:
+            return {}
+        ks = np.array(sorted(self.unexplained), np.uint64)
+        return {
+            region: AskDetail(ks, columns=True, seal=region in self._sealing and len(self.regions) > 1)
+            for region in self.regions
+        }
+
+    def receive_first(self, answers: Mapping[str, Sequence[Look]]) -> Asks:
+        """Every region's answer to ``first``; returns what to ask of the regions that lack keys."""
+        self._require(answers)
+        for region, looks in answers.items():
+            for look in looks:
+                self._note(region, look)
+        lacking = {
+            region: [digest for digest, s in self.suspects.items() if region not in s.versions and region not in s.dead]
+            for region in self.regions
+        }
+        return {region: self._ask(digests) for region, digests in lacking.items() if digests}
+
+    def receive_lacking(self, answers: Mapping[str, Sequence[Look]], now: float) -> None:
+        """The answers to ``receive_first``'s requests: the first look is complete, judge it."""
+        for region, looks in answers.items():
+            for look in looks:
+                self._note(region, look)
+        self._judge(list(self.suspects.values()), {}, now)
+
+    def again(self, now: float) -> Asks | Wait:
+        """The next look at the open suspects: what to ask, when to ask, or {} when no suspect is open."""
+        still_open = [s for s in self.suspects.values() if s.fate is Fate.OPEN]
+        if not still_open:
+            return {}
+        due = max(s.seen_at for s in still_open) + self._lag_max_s
+        if now < due:
+            return Wait(due)
+        ask = self._ask([s.key_digest for s in still_open])
+        return dict.fromkeys(self.regions, ask)
+
+    def receive_again(self, answers: Mapping[str, Sequence[Look]], now: float) -> None:
+        """Every region's answer to ``again``: judge the looked-at suspects."""
+        self._require(answers)
+        still_open = [s for s in self.suspects.values() if s.fate is Fate.OPEN]
+        before = {s.key_digest: dict(s.versions) for s in still_open}
+        for suspect in still_open:
+            suspect.versions, suspect.columns, suspect.dead = {}, {}, {}
+        for region, looks in answers.items():
+            for look in looks:
+                if look.key_digest in before:
+                    self._note(region, look)
+        self._judge(still_open, before, now)
+
+    def _ask(self, key_digests: Sequence[bytes]) -> AskDetail:
+        sealed = {digest: self._sealed[digest] for digest in key_digests if digest in self._sealed}
+        ks = sorted({int.from_bytes(digest[:8], "big") for digest in key_digests})
+        return AskDetail(np.array(ks, np.uint64), tuple(key_digests), sealed, columns=True)
+
+    def _require(self, answers: Mapping[str, Sequence[Look]]) -> None:
+        if missing := sorted(set(self.regions) - set(answers)):
+            raise InvariantBroken(f"no look from region {missing[0]}")
+
+    def _note(self, region: str, look: Look) -> None:
+        suspect = self.suspects.setdefault(look.key_digest, Suspect(look.key_digest))
+        self.unexplained.discard(int.from_bytes(look.key_digest[:8], "big"))
+        suspect.versions[region] = look.fresh
+        if look.columns:
+            suspect.columns[region] = look.columns
+        if look.dead:
+            suspect.dead[region] = look.dead
+        if look.sealed:
+            self._sealed.setdefault(look.key_digest, look.sealed)
+
+    def _judge(self, suspects: Sequence[Suspect], before: Mapping[bytes, Mapping[str, Version]], now: float) -> None:
+        for suspect in suspects:
+            suspect.looks += 1
+            last_seen, suspect.seen_at = suspect.seen_at, now
+            silent = sorted(set(self.regions) - set(suspect.versions))
+            if silent:
+                suspect.fate, suspect.reason = Fate.UNKNOWN, f"no answer about the key from {', '.join(silent)}"
+            elif suspect.dead:
+                region, reason = min(suspect.dead.items())
+                suspect.fate, suspect.reason = Fate.UNKNOWN, f"dead letter in {region}: {reason}"
+            elif len(set(suspect.versions.values())) == 1 and not suspect.duplicated:
+                suspect.fate = Fate.HEALED
+            elif suspect.versions == before.get(suspect.key_digest) and now - last_seen >= self._lag_max_s:
+                self._confirm(suspect)
+            elif suspect.looks >= limits.LOOKS_MAX:
+                suspect.fate = Fate.UNSETTLED
+
+    def _confirm(self, suspect: Suspect) -> None:
+        if suspect.duplicated:
+            suspect.fate, suspect.reason = Fate.UNKNOWN, "the key occurs more than once"
+        else:
+            suspect.fate = Fate.CONFIRMED
+
+
+def differing_columns(suspect: Suspect, names: Sequence[str]) -> list[str]:
+    """The columns whose digests differ between the regions that have exactly one row of the key."""
+    digests = [columns for columns in suspect.columns.values() if len(columns) == len(names)]
+    return [name for i, name in enumerate(names) if len({columns[i] for columns in digests}) > 1]

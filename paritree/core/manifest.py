@@ -1,0 +1,261 @@
+"""Findings and verdicts: what a sweep concludes, and never more than it knows (DESIGN.md section 9)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from paritree.core.digest import token
+from paritree.core.looks import Fate, Suspect, differing_columns
+from paritree.core.messages import ByteClass, Ready
+
+REPORT_VERSION = 1
+
+
+class Verdict(StrEnum):
+    """From the worst to the best."""
+
+    DIFFERENT = "different"
+    UNKNOWN = "unknown"
+    UNSETTLED = "unsettled"
+    EQUAL = "equal"
+
+
+EXIT_CODES: Mapping[Verdict, int] = {
+    Verdict.DIFFERENT: 1,
+    Verdict.UNKNOWN: 3,
+    Verdict.UNSETTLED: 3,
+    Verdict.EQUAL: 0,
+}
+
+
+class Kind(StrEnum):
+    MISSING = "missing"
+    DIFFERENT = "different"
+    DUPLICATE = "duplicate"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A confirmed difference (or duplicate) of one key. ``token`` is "" where a region's policy discloses nothing."""
+
+    key_digest: bytes
+    token: str
+    kind: Kind
+    groups: tuple[tuple[str, ...], ...]
+    missing_in: tuple[str, ...]
+    columns: tuple[str, ...] = ()
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+    def report(self, clear: Mapping[str, Any] | None) -> dict[str, Any]:
+        """The entry of the JSON report; ``clear`` is the key in clear where it was granted."""
+        entry: dict[str, Any] = {"key": clear, "token": self.token or None, "kind": str(self.kind)}
+        if self.kind is Kind.DUPLICATE:
+            return {**entry, "counts": dict(self.counts)}
+        return {
+            **entry,
+            "groups": [list(group) for group in self.groups],
+            "missing_in": list(self.missing_in),
+            "columns": list(self.columns),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Stated:
+    """One verdict that holds, for which regions, and why."""
+
+    verdict: Verdict
+    regions: tuple[str, ...]
+    reason: str
+
+
+@dataclass(slots=True)
+class RegionFacts:
+    """What is known of one region at the end. ``ready`` is None where it never had an index."""
+
+    name: str
+    ready: Ready | None = None
+    excluded: str = ""
+    bytes_sent: int = 0
+    bytes_received: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Conclusion:
+    """All that a sweep found out, before it is put into words."""
+
+    findings: tuple[Finding, ...]
+    unknown_keys: tuple[Suspect, ...]
+    unsettled_keys: tuple[Suspect, ...]
+    healed: int
+    stated: tuple[Stated, ...]
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worst that holds."""
+        order = list(Verdict)
+        return min((s.verdict for s in self.stated), key=order.index)
+
+
+def conclude(
+    suspects: Iterable[Suspect], facts: Sequence[RegionFacts], columns: Sequence[str], incomplete: Mapping[str, str]
+) -> Conclusion:
+    """Judge a sweep. ``incomplete`` names what could not be compared (regions -> reason) beside excluded regions."""
+    compared = [f for f in facts if f.ready is not None and not f.excluded]
+    silent = any(f.ready is not None and f.ready.disclosure == "nothing" for f in compared)
+    keyless = {f.name for f in compared if f.ready is not None and f.ready.dead.keyless}
+    findings: list[Finding] = []
+    unknown: list[Suspect] = []
+    unsettled: list[Suspect] = []
+    healed = 0
+    for suspect in sorted(suspects, key=lambda s: s.key_digest):
+        if suspect.fate is Fate.HEALED:
+            healed += 1
+        elif suspect.fate is Fate.CONFIRMED and (hidden := keyless & set(suspect.missing_in)):
+            suspect.reason = f"absent in {', '.join(sorted(hidden))}, which has dead letters without a readable key"
+            unknown.append(suspect)
+        elif suspect.fate is Fate.CONFIRMED:
+            findings.append(_finding(suspect, columns, silent))
+        elif suspect.fate is Fate.UNSETTLED:
+            unsettled.append(suspect)
+        else:
+            unknown.append(suspect)
+            if suspect.duplicated:
+                findings.append(_finding(suspect, columns, silent))
+    stated = _stated(findings, unknown, unsettled, facts, compared, incomplete)
+    return Conclusion(tuple(findings), tuple(unknown), tuple(unsettled), healed, tuple(stated))
+
+
+def _finding(suspect: Suspect, columns: Sequence[str], silent: bool) -> Finding:
+    versions = Kind.DIFFERENT if len(suspect.groups) > 1 else Kind.MISSING
+    kind = Kind.DUPLICATE if suspect.duplicated else versions
+    return Finding(
+        key_digest=suspect.key_digest,
+        token="" if silent else token(suspect.key_digest),
+        kind=kind,
+        groups=tuple(tuple(group) for group in suspect.groups),
+        missing_in=tuple(suspect.missing_in),
+        columns=tuple(differing_columns(suspect, columns)) if kind is Kind.DIFFERENT else (),
+        counts=suspect.counts if kind is Kind.DUPLICATE else {},
+    )
+
+
+def _stated(
+    findings: Sequence[Finding],
+    unknown: Sequence[Suspect],
+    unsettled: Sequence[Suspect],
+    facts: Sequence[RegionFacts],
+    compared: Sequence[RegionFacts],
+    incomplete: Mapping[str, str],
+) -> list[Stated]:
+    names = tuple(f.name for f in compared)
+    stated: list[Stated] = []
+    kinds = Counter(f.kind for f in findings if f.kind is not Kind.DUPLICATE)
+    if kinds:
+        what = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+        stated.append(Stated(Verdict.DIFFERENT, names, f"confirmed by two looks: {what}"))
+    stated += [Stated(Verdict.UNKNOWN, (f.name,), f.excluded) for f in facts if f.excluded]
+    stated += [Stated(Verdict.UNKNOWN, (name,), reason) for name, reason in sorted(incomplete.items())]
+    for f in compared:
+        if f.ready is not None and f.ready.dead.total:
+            reason = f"{f.ready.dead.total} rows are dead letters: {_reasons(f.ready.dead.reasons)}"
+            stated.append(Stated(Verdict.UNKNOWN, (f.name,), reason))
+        if f.ready is not None and f.ready.duplicate_keys:
+            stated.append(Stated(Verdict.UNKNOWN, (f.name,), f"{f.ready.duplicate_keys} keys occur more than once"))
+    if unknown:
+        reasons = _reasons(Counter(s.reason for s in unknown))
+        stated.append(Stated(Verdict.UNKNOWN, names, f"{len(unknown)} keys could not be judged: {reasons}"))
+    if unsettled:
+        stated.append(Stated(Verdict.UNSETTLED, names, f"{len(unsettled)} keys kept changing through all looks"))
+    if not stated:
+        if len(compared) < 2:
+            return [Stated(Verdict.UNKNOWN, tuple(f.name for f in facts), "fewer than two regions could be compared")]
+        point = all(f.ready is not None and f.ready.point for f in compared)
+        reason = "nothing differs at the stated positions" if point else "nothing differed during the stated intervals"
+        stated.append(Stated(Verdict.EQUAL, names, reason))
+    return stated
+
+
+def _reasons(counts: Mapping[str, int]) -> str:
+    shown = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:5]
+    more = len(counts) - len(shown)
+    return ", ".join(f"{reason} ({n})" for reason, n in shown) + (f" and {more} other reasons" if more else "")
+
+
+@dataclass(frozen=True, slots=True)
+class ReportContext:
+    """What the report says beside the conclusion. ``clear`` are granted keys by key digest."""
+
+    dataset: str
+    facts: Sequence[RegionFacts]
+    compared_columns: Sequence[str]
+    ignored_columns: Sequence[str]
+    rounds: int
+    bytes_by_class: Mapping[ByteClass, int]
+    elapsed_s: float
+    limit: int
+    clear: Mapping[bytes, Mapping[str, Any]] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+    not_compared: Mapping[str, str] = field(default_factory=dict)
+
+
+def report(conclusion: Conclusion, context: ReportContext) -> dict[str, Any]:
+    """The JSON report of DESIGN.md section 15: a stable contract, more fields may be added."""
+    findings = conclusion.findings
+    missing = Counter(region for f in findings if f.kind is not Kind.DUPLICATE for region in f.missing_in)
+    duplicate = {f.name: f.ready.duplicate_keys for f in context.facts if f.ready and f.ready.duplicate_keys}
+    silent = any(f.ready is not None and f.ready.disclosure == "nothing" for f in context.facts)
+
+    def key_entry(suspect: Suspect) -> dict[str, Any]:
+        name = None if silent else token(suspect.key_digest)
+        return {"key": context.clear.get(suspect.key_digest), "token": name, "reason": suspect.reason}
+
+    return {
+        "report": REPORT_VERSION,
+        "dataset": context.dataset,
+        "verdict": str(conclusion.verdict),
+        "verdicts": [
+            {"verdict": str(s.verdict), "regions": list(s.regions), "reason": s.reason} for s in conclusion.stated
+        ],
+        "regions": [_region(f) for f in context.facts],
+        "rounds": context.rounds,
+        "bytes": {str(kind): context.bytes_by_class.get(kind, 0) for kind in ByteClass},
+        "columns": {
+            "compared": list(context.compared_columns),
+            "ignored": list(context.ignored_columns),
+            "not_compared": [{"column": c, "reason": r} for c, r in context.not_compared.items()],
+        },
+        "summary": {
+            "different": sum(f.kind is Kind.DIFFERENT for f in findings),
+            "missing": dict(sorted(missing.items())),
+            "duplicate": duplicate,
+            "unsettled": len(conclusion.unsettled_keys),
+            "healed": conclusion.healed,
+            "unknown": len(conclusion.unknown_keys),
+        },
+        "findings_total": len(findings),
+        "findings": [f.report(context.clear.get(f.key_digest)) for f in findings[: context.limit]],
+        "unknown_keys": [key_entry(s) for s in conclusion.unknown_keys[: context.limit]],
+        "unsettled_keys": [key_entry(s) for s in conclusion.unsettled_keys[: context.limit]],
+        "notes": list(context.notes),
+        "elapsed_s": round(context.elapsed_s, 3),
+    }
+
+
+def _region(facts: RegionFacts) -> dict[str, Any]:
+    ready = facts.ready
+    return {
+        "name": facts.name,
+        "engine": ready.engine if ready else None,
+        "rows": ready.rows + ready.dead.keyless if ready else None,
+        "position": ready.header.position if ready else None,
+        "dead_letters": ready.dead.total if ready else None,
+        "dead_letter_reasons": dict(ready.dead.reasons) if ready else {},
+        "scan_s": ready.scan_s if ready else None,
+        "bytes_sent": facts.bytes_sent,
+        "bytes_received": facts.bytes_received,
+        "compared": ready is not None and not facts.excluded,
+    }
