@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from urllib.parse import quote
 
+from edge_agent.connectors.filestate import FileState
 from edge_agent.connectors.sqlite.errors import translated
 from paritree.core.errors import SourceError
 
@@ -21,29 +22,6 @@ BUSY_TIMEOUT_S = 10.0
 """How long a statement waits for a writer's exclusive lock: commits take milliseconds, checkpoints seconds."""
 _WAL_VERSION_OFFSET = 18
 _WAL_VERSION = 2
-
-
-@dataclass(frozen=True, slots=True)
-class FileState:
-    """Which file it is, and what changes when it is written. Sizes in bytes, times in ns."""
-
-    device: int
-    inode: int
-    size: int
-    mtime_ns: int
-
-    @classmethod
-    def of(cls, path: str) -> FileState:
-        """The state now. Raises SourceError where the file has gone."""
-        try:
-            stat = os.stat(path)
-        except OSError as error:
-            raise SourceError(f"{path}: {error.strerror}", next_step="put the file back and sweep again") from None
-        return cls(stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns)
-
-    @property
-    def identity(self) -> tuple[int, int]:
-        return self.device, self.inode
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from edge_agent.connectors.contract import Plan, Position, Shard
-from edge_agent.connectors.sqlite.database import Database, FileState, open_database
+from edge_agent.connectors.filestate import FileState, version
+from edge_agent.connectors.sqlite.database import Database, open_database
 from edge_agent.connectors.sqlite.errors import translated
 from edge_agent.connectors.sqlite.scan import ALIAS, Condition, column_sql
 from edge_agent.connectors.sqlite.schema import Table, quoted, read_table
@@ -50,7 +51,7 @@ class SqlitePlan(Plan):
             raise SourceError(f"{self._path}: the plan is closed")
         self._database.check()
         if self._database.data_version() == self._version:
-            return Position(f"file version {_file_version(self._database)}", point=True)
+            return Position(_file_version(self._database), point=True)
         return Position(f"{self._started} to {_now()}, written meanwhile", point=False)
 
     def close(self) -> None:
@@ -64,10 +65,9 @@ def _now() -> str:
 
 
 def _file_version(database: Database) -> str:
-    """What names this state of the file: size and time of the last write of the file and of its log."""
+    """What names this state: the file and, where there is one, its log."""
     log = f"{database.path}-wal"
-    states = [FileState.of(path) for path in (database.path, log) if path != log or os.path.exists(log)]
-    return " + ".join(f"{state.size} bytes @ {state.mtime_ns} ns" for state in states)
+    return version({path: FileState.of(path) for path in (database.path, log) if path != log or os.path.exists(log)})
 
 
 def condition(table: Table, shard: Shard) -> Condition:

@@ -1,0 +1,41 @@
+"""What differs between file formats; everything else in this package is common to them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from edge_agent.connectors.keyfilter import Key
+from paritree.core.profile import Binding
+from paritree.core.schema import SourceColumn
+
+Piece = Mapping[str, Any]
+"""A part of one file that is read on its own; picklable, meaningful to its format only."""
+
+
+class Format(Protocol):
+    """One file format. Every method raises SourceError or ConfigError only."""
+
+    @property
+    def name(self) -> str:
+        """What the format is called in messages."""
+
+    def columns(self, path: str, /) -> tuple[SourceColumn, ...]:
+        """The columns of one file. Raises ConfigError for a file that is not of this format."""
+
+    def pieces(self, path: str, shard_rows: int, /) -> list[tuple[Piece, int]]:
+        """The file cut into pieces of about ``shard_rows`` rows, at least one, each with its rows (0 = unknown)."""
+
+    def read(self, path: str, piece: Piece, names: Sequence[str], /) -> Iterator[pa.RecordBatch]:
+        """The rows of a piece with (at least) the columns of those names, as the file has them."""
+
+    def bound(self, batch: pa.RecordBatch, binding: Binding, /) -> pa.RecordBatch:
+        """A batch of :meth:`read` as the binding's batch."""
+
+    def promising(self, path: str, binding: Binding, keys: Sequence[Key], /) -> Piece | None:
+        """The part of the file that may have one of the keys, None where none can."""
+
+    def check(self, binding: Binding, /) -> None:
+        """Raise ConfigError for a column whose type the format cannot give."""
