@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from paritree.core.limits import SWEEPS_COUNTED_MAX
 from paritree.core.messages import ByteClass
 
 MESSAGE_PREFIX_BYTES: Final = 5
@@ -65,13 +66,21 @@ class ByteLedger:
 
     def count_sent(self, kind: ByteClass, message_bytes: int, sweep_id: str = CONNECTION) -> None:
         """The region sent one message of ``message_bytes`` serialized bytes."""
-        for account in (self._total, self._sweeps.setdefault(sweep_id, _Account())):
+        for account in (self._total, self._account(sweep_id)):
             account.sent[kind] += message_bytes + MESSAGE_PREFIX_BYTES
 
     def count_received(self, kind: ByteClass, message_bytes: int, sweep_id: str = CONNECTION) -> None:
         """The region received one message of ``message_bytes`` serialized bytes."""
-        for account in (self._total, self._sweeps.setdefault(sweep_id, _Account())):
+        for account in (self._total, self._account(sweep_id)):
             account.received[kind] += message_bytes + MESSAGE_PREFIX_BYTES
+
+    def _account(self, sweep_id: str) -> _Account:
+        account = self._sweeps.get(sweep_id)
+        if account is None:
+            account = self._sweeps[sweep_id] = _Account()
+            if len(self._sweeps) > SWEEPS_COUNTED_MAX:
+                del self._sweeps[next(oldest for oldest in self._sweeps if oldest != CONNECTION)]
+        return account
 
     def total(self) -> Tally:
         """All that was ever counted, forgotten sweeps included."""

@@ -69,10 +69,16 @@ EXCHANGES_OPEN_MAX: Final = 32
 """Exchanges that an agent works on at once; the next one is refused as busy. Each keeps a few parts in memory."""
 
 PARTS_AHEAD_MAX: Final = 4
-"""Parts that a handler may be ahead of the stream, and that wait for a slow reader: 4 MiB an exchange."""
+"""Full messages that an agent's handler may be ahead of its stream: 4 MiB an exchange."""
+
+PARTS_WAITING_MAX: Final = 16
+"""Parts that wait at the coordinator for a slow reader: 16 MiB an exchange, then the stream waits too."""
 
 REPLAY_BYTES_MAX: Final = 16 << 20
 """Answers that an agent keeps for a repeated request. One that does not fit cannot be repeated, only asked anew."""
+
+ANSWERS_KEPT_MAX: Final = 256
+"""Answers that an agent keeps for a repeated request, however small."""
 
 EXCHANGES_RESUMED_MAX: Final = 256
 """Cut exchanges a region that the coordinator remembers, to continue them under their number."""
@@ -89,3 +95,6 @@ DIAL_TIMEOUT_S: Final = 10.0
 RECONNECT_S_MIN: Final = 0.5
 RECONNECT_S_MAX: Final = 30.0
 """Reconnecting waits a random time (full jitter) below a bound that doubles from the first to the second of these."""
+
+SWEEPS_COUNTED_MAX: Final = 1_024
+"""Sweeps whose bytes a ledger keeps apart; the oldest then counts in the total only."""

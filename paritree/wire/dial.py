@@ -48,6 +48,12 @@ def open_channel(address: Address, tls: Tls, *, keepalive_s: float = KEEPALIVE_S
     return grpc.aio.secure_channel(str(address), credentials, options)
 
 
+def open_stream(channel: Any, path: str) -> grpc.aio.StreamStreamCall[bytes, bytes]:
+    """Start a bidirectional call whose messages are bytes: the codec, not gRPC, reads and writes them."""
+    call: grpc.aio.StreamStreamCall[bytes, bytes] = channel.stream_stream(path)()
+    return call
+
+
 def message_options() -> list[tuple[str, int]]:
     """gRPC options of both sides: the bound of one message."""
     return [
