@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -94,7 +94,9 @@ class Control:
 
     # --- sweeps -----------------------------------------------------------------------------------------------------
 
-    async def sweep(self, order: SweepOrder, operator: str = "") -> AsyncIterator[tuple[str, SweepProgress | Finished]]:
+    async def sweep(
+        self, order: SweepOrder, operator: str = ""
+    ) -> AsyncGenerator[tuple[str, SweepProgress | Finished], None]:
         """Start the sweep or join the one of the same job id: its id with progress, at last with its report.
 
         Raises ConfigError for what the caller got wrong, PeerError when the coordinator is stopping or full.

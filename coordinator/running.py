@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -39,7 +39,7 @@ class Running:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
-    async def follow(self) -> AsyncIterator[SweepProgress | Finished]:
+    async def follow(self) -> AsyncGenerator[SweepProgress | Finished, None]:
         """What changes, then the report. Raises what the sweep raised; leaving early does not stop it."""
         if self.task is None:
             raise InvariantBroken(f"sweep {self.sweep_id} has no task")

@@ -6,7 +6,6 @@ whose ``app`` is made by ``paritree.cli.output.command_app``.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from importlib import import_module
 from typing import Annotated, Any, Final
@@ -87,4 +86,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,0 +1,116 @@
+"""An operator's connection to the coordinator: one call a command, every failure a ParitreeError."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import grpc
+import grpc.aio
+import typer
+
+from paritree.config.coordinator import ClientConfig, load_client
+from paritree.core.errors import PeerError
+from paritree.tls import Role, load_tls
+from paritree.wire import control as wire
+from paritree.wire.dial import Address, open_channel
+from paritree.wire.handshake import look
+from paritree.wire.status import received
+
+DEFAULT_FILE: Final = Path("paritree.toml")
+"""Read from the working directory when it is there and no other file is named."""
+
+ConfigFlag = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", envvar="PARITREE_CLIENT_FILE", help="TOML file with [client]; default: paritree.toml here, if any."
+    ),
+]
+AddressFlag = Annotated[str | None, typer.Option("--address", help="The coordinator's host:port.")]
+CertFlag = Annotated[str | None, typer.Option("--cert", help="The operator's certificate file.")]
+KeyFlag = Annotated[str | None, typer.Option("--key", help="The certificate's private key file.")]
+CaFlag = Annotated[str | None, typer.Option("--ca", help="The file of the authority that issued both certificates.")]
+
+
+def client_config(
+    config: Path | None, address: str | None, cert: str | None, key: str | None, ca: str | None
+) -> ClientConfig:
+    """What the flags, the environment and the file say together. Raises ConfigError."""
+    file = config or (DEFAULT_FILE if DEFAULT_FILE.exists() else None)
+    return load_client(file, {"address": address, "cert": cert, "key": key, "ca": ca})
+
+
+class Coordinator:
+    """The Control service as an operator sees it."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._channel = channel
+
+    async def sweep(
+        self, order: wire.SweepOrder, progress: Callable[[wire.SweepProgress], None], begun: Callable[[str], None]
+    ) -> dict[str, Any]:
+        """Start or join a sweep and wait for its report; ``begun`` is told its id. Raises ParitreeError."""
+        call = self._channel.unary_stream(
+            wire.SWEEP, request_serializer=wire.encode_sweep, response_deserializer=wire.decode_event
+        )
+        told, texts, size, last = "", [], 0, False
+        try:
+            async for event in call(order):
+                if event.sweep_id != told:
+                    begun(told := event.sweep_id)
+                if isinstance(event.body, wire.JsonPiece):
+                    size = _bounded(size + len(event.body.text))
+                    texts.append(event.body.text)
+                    last = event.body.last
+                else:
+                    progress(event.body)
+        except grpc.aio.AioRpcError as error:
+            raise received(error) from None
+        return _document(texts, last)
+
+    async def status(self, dataset: str = "") -> dict[str, Any]:
+        """The status document. Raises ParitreeError."""
+        return await self._read(wire.STATUS, wire.encode_status, wire.StatusOrder(dataset))
+
+    async def findings(self, order: wire.FindingsOrder) -> dict[str, Any]:
+        """One page of findings. Raises ParitreeError."""
+        return await self._read(wire.FINDINGS, wire.encode_findings, order)
+
+    async def _read(self, path: str, encode: Callable[[Any], bytes], order: object) -> dict[str, Any]:
+        call = self._channel.unary_stream(path, request_serializer=encode, response_deserializer=wire.decode_piece)
+        texts, size, last = [], 0, False
+        try:
+            async for piece in call(order):
+                size = _bounded(size + len(piece.text))
+                texts.append(piece.text)
+                last = piece.last
+        except grpc.aio.AioRpcError as error:
+            raise received(error) from None
+        return _document(texts, last)
+
+
+def _bounded(size: int) -> int:
+    if size > wire.DOCUMENT_BYTES_MAX:
+        raise PeerError(f"the coordinator's answer is longer than {wire.DOCUMENT_BYTES_MAX} bytes")
+    return size
+
+
+def _document(texts: list[str], last: bool) -> dict[str, Any]:
+    if not last:
+        raise PeerError("the coordinator's answer ended before its last piece", retryable=True)
+    document = wire.joined(texts)
+    if not isinstance(document, dict):
+        raise PeerError("the coordinator's answer is not what was asked for")
+    return document
+
+
+@asynccontextmanager
+async def coordinator(config: ClientConfig) -> AsyncIterator[Coordinator]:
+    """A connection for one command. Raises ConfigError for unusable files, PeerError when nobody answers."""
+    tls = load_tls(config.ca, config.cert, config.key, role=Role.OPERATOR)
+    address = Address.parse(config.address)
+    await look(address, tls, timeout_s=config.timeout_s)
+    async with open_channel(address, tls) as channel:
+        yield Coordinator(channel)

@@ -1,0 +1,123 @@
+"""``paritree sweep``: compare datasets over their regions, through the coordinator."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any
+
+import typer
+
+from paritree.cli.client import (
+    AddressFlag,
+    CaFlag,
+    CertFlag,
+    ConfigFlag,
+    Coordinator,
+    KeyFlag,
+    client_config,
+    coordinator,
+)
+from paritree.cli.output import EXIT_UNKNOWN, JsonFlag, command_app, error_code, note, report_code, show, worst
+from paritree.cli.progress import shown_progress
+from paritree.cli.report import report_lines
+from paritree.config.coordinator import ClientConfig
+from paritree.config.toml import near
+from paritree.core.errors import ConfigError, ParitreeError
+from paritree.wire.control import SweepOrder
+
+app = command_app("Compare datasets over their regions, through the coordinator.")
+
+
+@app.command()
+def sweep(
+    datasets: Annotated[list[str] | None, typer.Argument(metavar="DATASET...", show_default=False)] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every dataset that the coordinator knows.")] = False,
+    region: Annotated[list[str] | None, typer.Option("--region", help="Only these regions (repeat it).")] = None,
+    job_id: Annotated[str, typer.Option("--job-id", help="The same id twice is one sweep: for retries.")] = "",
+    purpose: Annotated[
+        str, typer.Option("--purpose", help="Ask for clear keys and say why; each region's policy decides and logs it.")
+    ] = "",
+    lag_max: Annotated[
+        float | None, typer.Option("--lag-max", metavar="SECONDS", min=0, help="Between two looks at a suspect.")
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="Findings listed in the report.")] = 1_000,
+    as_json: JsonFlag = False,
+    config: ConfigFlag = None,
+    address: AddressFlag = None,
+    cert: CertFlag = None,
+    key: KeyFlag = None,
+    ca: CaFlag = None,
+) -> None:
+    """Compare datasets over their regions and report exactly where they differ.
+
+    Exit codes: 0 equal, 1 different, 2 a mistake in flags or files, 3 something could not be compared or kept changing,
+    4 broken evidence, 130 interrupted (the sweep goes on at the coordinator).
+    """
+    names = datasets or []
+    if every == bool(names):
+        raise ConfigError("name the datasets to sweep, or --all")
+    if job_id and (every or len(names) > 1):
+        raise ConfigError("--job-id: is for one dataset", next_step="sweep them one by one")
+    orders = [SweepOrder(name, tuple(region or ()), job_id, purpose, lag_max, limit) for name in names]
+    template = SweepOrder("", tuple(region or ()), "", purpose, lag_max, limit)
+    client = client_config(config, address, cert, key, ca)
+    outcomes = asyncio.run(_sweep_all(client, orders, template if every else None))
+    documents = [outcome for outcome, _ in outcomes]
+    show(documents[0] if len(documents) == 1 else documents, lambda _: _lines(documents), as_json=as_json)
+    raise typer.Exit(worst(code for _, code in outcomes))
+
+
+async def _sweep_all(
+    client: ClientConfig, orders: list[SweepOrder], template: SweepOrder | None
+) -> list[tuple[dict[str, Any], int]]:
+    """Each report with its exit code. Raises ConfigError before anything is scanned."""
+    async with coordinator(client) as service:
+        known = {dataset["name"]: dataset for dataset in (await service.status())["datasets"]}
+        if template is not None:
+            orders = [
+                SweepOrder(name, template.regions, "", template.purpose, template.lag_max_s, template.limit)
+                for name in known
+            ]
+        _check(orders, known)
+        return [await _sweep_one(service, order, alone=len(orders) == 1) for order in orders]
+
+
+def _check(orders: Sequence[SweepOrder], known: dict[str, Any]) -> None:
+    """Refuse unknown datasets and regions before the first sweep begins."""
+    for order in orders:
+        if order.dataset not in known:
+            raise ConfigError(f"the coordinator has no dataset '{order.dataset}'", next_step=near(order.dataset, known))
+        for name in order.regions:
+            regions = known[order.dataset]["regions"]
+            if name not in regions:
+                raise ConfigError(
+                    f"--region: dataset {order.dataset} has no region '{name}'", next_step=near(name, regions)
+                )
+
+
+async def _sweep_one(service: Coordinator, order: SweepOrder, *, alone: bool) -> tuple[dict[str, Any], int]:
+    """One report with its exit code; the failure of one of several sweeps does not hide the others' reports."""
+    begun: list[str] = []
+    try:
+        with shown_progress() as progress:
+            report = await service.sweep(order, progress, begun.append)
+    except asyncio.CancelledError:
+        if begun:
+            note(f"sweep {begun[-1]} goes on at the coordinator: paritree status {order.dataset}")
+        raise
+    except ParitreeError as error:
+        if alone:
+            raise
+        note(f"error: {order.dataset}: {error}")
+        stated = {"verdict": "unknown", "regions": list(order.regions), "reason": str(error)}
+        failed = {"report": 1, "dataset": order.dataset, "verdict": "unknown", "verdicts": [stated], "regions": []}
+        return failed, max(error_code(error), EXIT_UNKNOWN)
+    return report, report_code(report)
+
+
+def _lines(reports: Sequence[dict[str, Any]]) -> Iterator[str]:
+    for number, report in enumerate(reports):
+        if number:
+            yield ""
+        yield from report_lines(report)
