@@ -79,7 +79,10 @@ def unheard(*_: object) -> None:
 
 @dataclass(slots=True)
 class Sweep:
-    """One sweep over the given links; a region of ``regions`` without a link is unknown from the start."""
+    """One sweep over the given links; a region of ``regions`` without a link is unknown from the start.
+
+    ``unreachable`` says why a region has no link, where that is known.
+    """
 
     profile: Profile
     regions: Sequence[str]
@@ -88,6 +91,7 @@ class Sweep:
     options: SweepOptions = field(default_factory=SweepOptions)
     surroundings: Surroundings = field(default_factory=Surroundings)
     on_progress: ProgressCallback = unheard
+    unreachable: Mapping[str, str] = field(default_factory=dict)
     facts: dict[str, RegionFacts] = field(init=False)
     conclusion: Conclusion | None = field(init=False, default=None)
     _rounds: int = field(init=False, default=0)
@@ -96,7 +100,7 @@ class Sweep:
         self.facts = {name: RegionFacts(name) for name in self.regions}
         for name in self.regions:
             if name not in self.links:
-                self.facts[name].excluded = "no agent of this region is connected"
+                self.facts[name].excluded = self.unreachable.get(name, "no agent of this region is connected")
 
     async def run(self) -> dict[str, Any]:
         """The report. Regions that fail make it `unknown`, never an exception."""

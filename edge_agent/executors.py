@@ -7,6 +7,7 @@ run again elsewhere. At most ``window`` tasks are under way at once, which bound
 from __future__ import annotations
 
 import concurrent.futures
+import threading
 import time
 import uuid
 from abc import ABC, abstractmethod
@@ -195,6 +196,46 @@ def _security(options: DaskOptions) -> Any:
         tls_client_key=options.key,
         require_encryption=True,
     )
+
+
+class SharedExecutor:
+    """One executor for many scans, opened when the first one needs it and closed at the end."""
+
+    def __init__(self, opener: Callable[[], Executor]) -> None:
+        self._opener = opener
+        self._lock = threading.Lock()
+        self._executor: Executor | None = None
+
+    def lend(self) -> Executor:
+        """The executor, which its borrower cannot close. May be called in several threads at once."""
+        with self._lock:
+            if self._executor is None:
+                self._executor = self._opener()
+            return _Lent(self._executor)
+
+    def close(self) -> None:
+        """Close the executor if it was opened. Idempotent."""
+        with self._lock:
+            if self._executor is not None:
+                self._executor.close()
+                self._executor = None
+
+    def __enter__(self) -> SharedExecutor:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class _Lent(Executor):
+    def __init__(self, executor: Executor) -> None:
+        self._executor = executor
+
+    def map(self, work: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[Result]:
+        return self._executor.map(work, tasks)
+
+    def close(self) -> None:
+        """The lender closes it."""
 
 
 def open_executor(kind: str, workers: int, dask: DaskOptions | None = None) -> Executor:

@@ -1,0 +1,216 @@
+"""Ad hoc comparison inside one process: regions from the command line, one sweep over loopback links."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import tempfile
+import uuid
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from coordinator.sweep import ProgressCallback, Sweep, SweepOptions, unheard
+from edge_agent.build import Copy
+from edge_agent.connectors.contract import Source
+from edge_agent.connectors.registry import connect
+from edge_agent.executors import SharedExecutor, open_executor
+from edge_agent.policy import Policy
+from edge_agent.service import Service
+from paritree.core import limits
+from paritree.core.derive import Advice, Derived, derive_profile
+from paritree.core.digest import MASTER_KEY_BYTES, DatasetKeys
+from paritree.core.errors import ConfigError, SourceError
+from paritree.core.profile import Binding, BoundColumn, Profile
+from paritree.core.schema import TableSchema
+from paritree.wire.loopback import LoopbackLink
+
+DATASET: Final = "diff"
+PURPOSE: Final = "diff"
+PASSWORD_VARIABLE: Final = "PARITREE_PASSWORD_"
+"""Followed by the region's name in capitals: the password of that region's source."""
+SMALL_ROWS: Final = 400_000
+"""Up to this many rows in all, starting worker processes costs more than they save."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One ``REGION=URL#TABLE`` of the command line."""
+
+    region: str
+    url: str
+    table: str
+
+    @property
+    def source(self) -> Source:
+        password = os.environ.get(PASSWORD_VARIABLE + self.region.upper().replace("-", "_"))
+        return Source(self.url, secrets={} if password is None else {"password": password})
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is to be compared, and how; see ``paritree diff --help``."""
+
+    targets: Sequence[Target]
+    key: Sequence[str] | None = None
+    columns: Sequence[str] | None = None
+    ignore: Sequence[str] = ()
+    precision: Mapping[str, str] = field(default_factory=dict)
+    rules: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    where: str | None = None
+    lag_max_s: float = 2.0
+    limit: int = 1_000
+    reveal: bool = True
+    executor: str = "auto"
+    workers: int = 2
+    shard_rows: int = limits.SHARD_ROWS
+    digester: str = "compiled"
+
+
+def parse_target(text: str) -> Target:
+    """Read ``REGION=URL#TABLE``. Raises ConfigError, also for a password in the URL."""
+    region, equals, rest = text.partition("=")
+    url, _, table = rest.rpartition("#") if "#" in rest else (rest, "", "")
+    if not equals or not region.replace("-", "").replace("_", "").isalnum() or "://" not in url:
+        shown = text if "@" not in text else f"{region}=…"
+        raise ConfigError(
+            f"'{shown}' is not REGION=URL#TABLE", next_step="e.g. eu=postgresql://user@host/db#public.orders"
+        )
+    try:
+        password = urlsplit(url).password
+    except ValueError:
+        raise ConfigError(f"{region}: the URL cannot be read") from None
+    if password:
+        raise ConfigError(
+            f"{region}: a password on the command line can be read by everyone on this machine",
+            next_step=f"take it out of the URL and set {PASSWORD_VARIABLE}{region.upper().replace('-', '_')}",
+        )
+    return Target(region, url, table)
+
+
+def parse_targets(texts: Sequence[str]) -> list[Target]:
+    """Read all targets. Raises ConfigError for fewer than two or a region named twice."""
+    targets = [parse_target(text) for text in texts]
+    if len(targets) < limits.REGIONS_MIN:
+        raise ConfigError("two regions are needed", next_step="paritree diff eu=URL#TABLE us=URL#TABLE")
+    if len(targets) > limits.REGIONS_MAX:
+        raise ConfigError(f"at most {limits.REGIONS_MAX} regions can be compared at once")
+    names = [target.region for target in targets]
+    if len(set(names)) != len(names):
+        raise ConfigError("two regions have the same name", next_step="give each its own name before the '='")
+    return targets
+
+
+def describe(targets: Sequence[Target]) -> tuple[dict[str, TableSchema], dict[str, str]]:
+    """The schemas of the regions that answer, and why the others do not. Raises ConfigError for absent tables."""
+    schemas: dict[str, TableSchema] = {}
+    unreachable: dict[str, str] = {}
+    for target in targets:
+        try:
+            with connect(target.source) as connector:
+                schemas[target.region] = connector.describe(target.table)
+        except SourceError as error:
+            unreachable[target.region] = str(error)
+        except ConfigError as error:
+            raise ConfigError(f"{target.region}: {error.message}", next_step=error.next_step) from None
+    return schemas, unreachable
+
+
+def derive(question: Question, schemas: Mapping[str, TableSchema]) -> Derived:
+    """The profile and column mapping of the comparison. Raises ConfigError listing every mistake."""
+    return derive_profile(
+        DATASET,
+        schemas,
+        key=question.key,
+        columns=question.columns,
+        ignore=question.ignore,
+        precision=question.precision,
+        rules=question.rules,
+        advice=Advice.FLAGS,
+    )
+
+
+def binding_of(question: Question, target: Target, derived: Derived) -> Binding:
+    """One region's binding: the derived column names, and the predicate of ``--where``."""
+    names = derived.bindings[target.region]
+    columns = tuple(BoundColumn(n, t, source=names[n]) for n, t in derived.profile.columns.items())
+    return Binding(DATASET, target.table, derived.profile.key, columns, where=question.where)
+
+
+def choose_executor(question: Question, schemas: Mapping[str, TableSchema]) -> str:
+    """Worker processes for large tables only; they cost seconds to start."""
+    if question.executor != "auto":
+        return question.executor
+    return "dask" if sum(s.rows_estimate for s in schemas.values()) > SMALL_ROWS else "threads"
+
+
+def compare(question: Question, on_progress: ProgressCallback = unheard) -> dict[str, Any]:
+    """Compare the targets and return the report. Raises ConfigError before any scan, SourceError when none is left."""
+    schemas, unreachable = describe(question.targets)
+    if len(schemas) < limits.REGIONS_MIN:
+        failed = "; ".join(f"{region}: {reason}" for region, reason in unreachable.items())
+        raise SourceError(f"fewer than two regions can be reached: {failed}")
+    derived = derive(question, schemas)
+    profile = derived.profile
+    keys = DatasetKeys.of(secrets.token_bytes(MASTER_KEY_BYTES), DATASET)
+    kind = choose_executor(question, schemas)
+    with ExitStack() as stack:
+        spool = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="paritree-")))
+        shared = stack.enter_context(SharedExecutor(lambda: open_executor(kind, question.workers)))
+
+        def service_of(target: Target) -> Service:
+            copy = Copy(
+                target.source,
+                profile,
+                binding_of(question, target, derived),
+                keys,
+                question.shard_rows,
+                question.digester,
+            )
+            return Service(
+                target.region,
+                "diff",
+                "diff",
+                {DATASET: copy},
+                spool=spool / target.region,
+                executor=shared.lend,
+                policy=Policy("keys" if question.reveal else "tokens", keys_max=1 << 31, sealed_keys=True),
+            )
+
+        reachable = [target for target in question.targets if target.region in schemas]
+        report = asyncio.run(_sweep(question, profile, [service_of(t) for t in reachable], unreachable, on_progress))
+    report["notes"] = [*derived.notes, *report["notes"]]
+    return report
+
+
+async def _sweep(
+    question: Question,
+    profile: Profile,
+    services: Sequence[Service],
+    unreachable: Mapping[str, str],
+    on_progress: ProgressCallback,
+) -> dict[str, Any]:
+    links = {link.region: link for link in (LoopbackLink(service) for service in services)}
+    options = SweepOptions(
+        lag_max_s=question.lag_max_s,
+        purpose=PURPOSE if question.reveal else "",
+        limit=question.limit,
+    )
+    sweep = Sweep(
+        profile,
+        [target.region for target in question.targets],
+        links,
+        f"diff-{uuid.uuid4().hex[:12]}",
+        options,
+        on_progress=on_progress,
+        unreachable=unreachable,
+    )
+    try:
+        return await sweep.run()
+    finally:
+        for service in services:
+            await service.close()

@@ -1,0 +1,145 @@
+"""What becomes of suspects, look by look."""
+
+from __future__ import annotations
+
+import pytest
+
+from paritree.core import limits
+from paritree.core.errors import InvariantBroken
+from paritree.core.looks import Fate, Looks, Wait, differing_columns
+from paritree.core.messages import Look
+
+KEY = b"key-digest-bytes"
+K = int.from_bytes(KEY[:8], "big")
+A, B, C = b"a" * 16, b"b" * 16, b"c" * 16
+
+
+def look(*fresh: bytes, dead: str = "", columns: tuple[bytes, ...] = (), sealed: bytes = b"") -> Look:
+    return Look(KEY, fresh, tuple(sorted(fresh)), dead, columns, None, sealed)
+
+
+def first(looks: Looks, now: float, **seen: Look | None) -> None:
+    """The first look: a region with None lacks the key, and is then asked for it by digest: still absent."""
+    assert set(looks.first()) == set(looks.regions)
+    lacking = looks.receive_first({name: [seen[name]] if seen[name] else [] for name in looks.regions})
+    assert set(lacking) == {name for name in looks.regions if seen[name] is None}
+    looks.receive_lacking({name: [look()] for name in lacking}, now)
+
+
+def again(looks: Looks, now: float, **seen: Look) -> None:
+    asks = looks.again(now)
+    assert not isinstance(asks, Wait)
+    assert set(asks) == set(looks.regions)
+    looks.receive_again({name: [seen[name]] for name in looks.regions}, now)
+
+
+def suspect(looks: Looks):
+    [only] = looks.suspects.values()
+    return only
+
+
+def make(lag_max_s: float = 2.0, regions: tuple[str, ...] = ("eu", "us"), sealing: tuple[str, ...] = ()) -> Looks:
+    return Looks(regions, [K], lag_max_s, sealing)
+
+
+def test_equal_in_one_look_is_healed():
+    looks = make()
+    first(looks, 10.0, eu=look(A), us=look(A))
+    assert suspect(looks).fate is Fate.HEALED
+    assert looks.again(11.0) == {}
+
+
+def test_two_equal_looks_confirm_not_before_lag_max():
+    looks = make(lag_max_s=2.0)
+    first(looks, 10.0, eu=look(A), us=look(B))
+    assert looks.again(11.9) == Wait(12.0)
+    again(looks, 12.0, eu=look(A), us=look(B))
+    assert suspect(looks).fate is Fate.CONFIRMED
+    assert suspect(looks).groups == [["eu"], ["us"]]
+
+
+def test_lag_max_zero_takes_the_second_look_at_once():
+    looks = make(lag_max_s=0.0)
+    first(looks, 10.0, eu=look(A), us=look(B))
+    again(looks, 10.0, eu=look(A), us=look(B))
+    assert suspect(looks).fate is Fate.CONFIRMED
+
+
+def test_a_missing_key_is_confirmed_as_missing():
+    looks = make()
+    first(looks, 10.0, eu=look(A), us=None)
+    again(looks, 12.0, eu=look(A), us=look())
+    assert suspect(looks).fate is Fate.CONFIRMED
+    assert suspect(looks).missing_in == ["us"]
+
+
+def test_a_change_between_looks_starts_anew_and_can_heal():
+    looks = make()
+    first(looks, 10.0, eu=look(A), us=look(B))
+    again(looks, 12.0, eu=look(A), us=look(C))
+    assert suspect(looks).fate is Fate.OPEN
+    again(looks, 14.0, eu=look(A), us=look(A))
+    assert suspect(looks).fate is Fate.HEALED
+
+
+def test_what_never_rests_is_unsettled():
+    looks = make(lag_max_s=1.0)
+    first(looks, 0.0, eu=look(A), us=look(B))
+    for number in range(1, limits.LOOKS_MAX):
+        assert suspect(looks).fate is Fate.OPEN
+        again(looks, float(number), eu=look(A), us=look(bytes([number]) * 16))
+    assert suspect(looks).fate is Fate.UNSETTLED
+
+
+def test_a_dead_letter_is_unknown():
+    looks = make()
+    first(looks, 0.0, eu=look(A), us=look(dead="note: text with NUL"))
+    assert suspect(looks).fate is Fate.UNKNOWN
+    assert "us" in suspect(looks).reason
+    assert "NUL" in suspect(looks).reason
+
+
+@pytest.mark.parametrize("other", [(A,), (A, A)])
+def test_duplicates_are_unknown_even_when_equal(other):
+    looks = make(lag_max_s=0.0)
+    first(looks, 0.0, eu=look(A, A), us=look(*other))
+    again(looks, 0.0, eu=look(A, A), us=look(*other))
+    assert suspect(looks).fate is Fate.UNKNOWN
+    assert suspect(looks).counts == {"eu": 2, "us": len(other)}
+
+
+def test_gone_everywhere_is_healed():
+    looks = make()
+    first(looks, 0.0, eu=look(), us=None)
+    assert suspect(looks).fate is Fate.HEALED
+
+
+def test_sealed_keys_travel_to_the_region_that_lacks_them():
+    looks = make(sealing=("eu",))
+    asks = looks.first()
+    assert (asks["eu"].seal, asks["us"].seal) == (True, False)
+    lacking = looks.receive_first({"eu": [look(A, sealed=b"cipher")], "us": []})
+    assert lacking["us"].key_digests == (KEY,)
+    assert dict(lacking["us"].sealed) == {KEY: b"cipher"}
+
+
+def test_a_k_that_nobody_shows_is_kept_apart():
+    looks = make()
+    looks.first()
+    assert looks.receive_first({"eu": [], "us": []}) == {}
+    looks.receive_lacking({}, 1.0)
+    assert looks.unexplained == {K}
+
+
+def test_a_region_that_does_not_answer_is_an_error_not_an_absence():
+    looks = make()
+    looks.first()
+    with pytest.raises(InvariantBroken):
+        looks.receive_first({"eu": [look(A)]})
+
+
+def test_differing_columns_compare_regions_with_one_row():
+    looks = make(regions=("eu", "us", "ap"), lag_max_s=0.0)
+    one, two = (b"1" * 8, b"x" * 8), (b"1" * 8, b"y" * 8)
+    first(looks, 0.0, eu=look(A, columns=one), us=look(B, columns=two), ap=None)
+    assert differing_columns(suspect(looks), ["id", "amount"]) == ["amount"]
