@@ -18,7 +18,7 @@ import structlog
 
 from edge_agent.exchanges import Exchanges
 from paritree.core import limits
-from paritree.core.errors import InvariantBroken, PeerError
+from paritree.core.errors import InvariantBroken, ParitreeError, PeerError
 from paritree.core.ledger import ByteLedger
 from paritree.core.messages import PROTOCOL_VERSION, ByteClass, Request, byte_class
 from paritree.tls import Tls
@@ -83,8 +83,8 @@ class AgentSession:
         bound_s = min(limits.RECONNECT_S_MAX, limits.RECONNECT_S_MIN * 2.0 ** min(failures, 16))
         return self._rng.uniform(0.0, bound_s)
 
-    async def _connection(self) -> PeerError:
-        """One connection from the dial to its end; returns why it ended. Raises PeerError when that is for good."""
+    async def _connection(self) -> ParitreeError:
+        """One connection from the dial to its end; returns why it ended. Raises it when that is for good."""
         try:
             await look(self._address, self._tls)
             channel = open_channel(self._address, self._tls, keepalive_s=self._keepalive_s)
@@ -94,7 +94,7 @@ class AgentSession:
                     await self._contained(self._converse(call))
                 finally:
                     call.cancel()
-        except PeerError as error:
+        except ParitreeError as error:
             if not error.retryable:
                 raise
             return error

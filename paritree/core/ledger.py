@@ -91,6 +91,10 @@ class ByteLedger:
         account = self._sweeps.get(sweep_id)
         return account.tally() if account else Tally()
 
+    def knows(self, sweep_id: str) -> bool:
+        """True when something was counted for the sweep and it was not forgotten."""
+        return sweep_id in self._sweeps
+
     def forget(self, sweep_id: str) -> Tally:
         """Drop the account of a finished sweep, so that a long-lived link does not grow; returns what it held."""
         account = self._sweeps.pop(sweep_id, None)

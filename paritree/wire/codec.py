@@ -22,7 +22,8 @@ from paritree.wire.packing import pack_u32, pack_u64, presentable, refusal_code,
 from paritree.wire.v1 import agent_pb2 as pb
 from paritree.wire.validity import Malformed
 
-ATTACH: Final = f"/{pb.DESCRIPTOR.services_by_name['AgentLink'].full_name}/Attach"
+SERVICE: Final = pb.DESCRIPTOR.services_by_name["AgentLink"].full_name
+ATTACH: Final = f"/{SERVICE}/Attach"
 """The gRPC path of the stream."""
 ENVELOPE_BYTES_MAX: Final = 384
 """Upper bound of exchange, sweep id (64 characters), part, timeout and the tags and lengths around a body."""

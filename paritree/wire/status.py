@@ -27,7 +27,9 @@ MEANINGS: Final[dict[grpc.StatusCode, tuple[str, str, bool]]] = {
     grpc.StatusCode.UNAUTHENTICATED: ("our certificate is refused", "see the coordinator's log", False),
     grpc.StatusCode.PERMISSION_DENIED: ("our certificate may not do this", "see the coordinator's log", False),
 }
-"""Status code -> message, next step, retryable. Any other code is an error of the other side that no retry heals."""
+"""Status code -> message, next step, retryable."""
+OTHER: Final = ("the call failed", "see the log of the other side", True)
+"""Any other code: a stream that a proxy reset is INTERNAL or UNKNOWN, like a mistake of the other side."""
 
 
 async def abort(context: grpc.aio.ServicerContext[Any, Any], error: ParitreeError) -> None:
@@ -51,7 +53,7 @@ def received(error: grpc.aio.AioRpcError) -> ParitreeError:
     sent = _sent(error)
     if sent is not None:
         return sent
-    message, next_step, retryable = MEANINGS.get(error.code(), ("the other side failed", "see its log", False))
+    message, next_step, retryable = MEANINGS.get(error.code(), OTHER)
     return PeerError(f"{message} ({error.code().name.lower()})", next_step=next_step, retryable=retryable)
 
 
