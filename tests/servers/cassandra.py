@@ -181,6 +181,10 @@ class CassandraServer:
             "materialized_views_enabled": True,
             "auto_snapshot": False,
             "auto_bootstrap": False,
+            # Test data is loaded in large batches over many partitions, which production would refuse.
+            "batch_size_warn_threshold": "16MiB",
+            "batch_size_fail_threshold": "64MiB",
+            "unlogged_batch_across_partitions_warn_threshold": 100_000,
             "concurrent_reads": 8,
             "concurrent_writes": 8,
             "seed_provider": [

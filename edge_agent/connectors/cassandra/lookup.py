@@ -11,7 +11,7 @@ import pyarrow as pa
 from edge_agent.connectors.cassandra.decode import Rows
 from edge_agent.connectors.cassandra.identifiers import quote
 from edge_agent.connectors.cassandra.keys import FORMS_MAX, forms
-from edge_agent.connectors.cassandra.scan import DECODE
+from edge_agent.connectors.cassandra.scan import decode
 from edge_agent.connectors.cassandra.select import Select
 from edge_agent.connectors.cassandra.session import Page, Request, Session, Statement
 from edge_agent.connectors.columns import unfold
@@ -113,4 +113,4 @@ def _gathered(pages: Iterator[Page]) -> Iterator[list[Page]]:
 
 def _batch(select: Select, statement: Statement, pages: Sequence[Page]) -> pa.RecordBatch:
     data = b"".join(memoryview(page.rows.data)[page.rows.offset :] for page in pages)
-    return select.batch(Rows(data, sum(page.rows.count for page in pages)), statement.kinds, DECODE)
+    return select.batch(Rows(data, sum(page.rows.count for page in pages)), statement.kinds, decode)

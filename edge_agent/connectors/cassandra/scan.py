@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
-from edge_agent.connectors.cassandra.decode import decode
+from edge_agent.connectors.cassandra.cqltype import CqlType
+from edge_agent.connectors.cassandra.decode import Columns, Rows
 from edge_agent.connectors.cassandra.ring import TOKEN
-from edge_agent.connectors.cassandra.select import Decode, Select
+from edge_agent.connectors.cassandra.select import Select
 from edge_agent.connectors.cassandra.session import PageSize, Request, Session
 from edge_agent.connectors.cassandra.shards import ranges_of
 from edge_agent.connectors.contract import Shard
 
-DECODE: Final[Decode] = decode
+
+def decode(rows: Rows, kinds: Sequence[CqlType]) -> Columns:
+    """The fast decoder. Imported at the first page: numba takes half a second, which no other command should pay."""
+    from edge_agent.connectors.cassandra import fast
+
+    return fast.decode(rows, kinds)
 
 
 def scan(session: Session, select: Select, shard: Shard) -> Iterator[pa.RecordBatch]:
@@ -27,4 +32,4 @@ def scan(session: Session, select: Select, shard: Shard) -> Iterator[pa.RecordBa
         doing = f"scanning {select.table.label}, tokens ({each.start}, {each.end}]"
         for page in session.pages(Request(statement, values, doing, each.hosts, size)):
             if page.rows.count:
-                yield select.batch(page.rows, statement.kinds, DECODE)
+                yield select.batch(page.rows, statement.kinds, decode)
