@@ -6,17 +6,38 @@ Without this, structlog would print to stdout, which belongs to results.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import MutableMapping
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import structlog
+import typer
 from structlog.typing import Processor
+
+from paritree.core.errors import ConfigError
 
 FORMATS: Final = ("text", "json")
 LEVELS: Final = ("debug", "info", "warning", "error")
+LEVEL: Final = "PARITREE_LOG_LEVEL"
+LogFlag = Annotated[
+    Literal["text", "json"] | None, typer.Option("--log", envvar="PARITREE_LOG", help="Form of the log on stderr.")
+]
+LogLevelFlag = Annotated[
+    Literal["debug", "info", "warning", "error"] | None,
+    typer.Option("--log-level", envvar="PARITREE_LOG_LEVEL", help="Least level that is logged."),
+]
 SECRET_WORDS: Final = ("password", "secret", "master_key", "private_key")
 """A field whose name contains one of these is shown as ``***``: the second line of defence, should one slip in."""
+
+
+def from_environment() -> None:
+    """What ``PARITREE_LOG`` and ``PARITREE_LOG_LEVEL`` say, for commands that have no flags for it; else warnings."""
+    chosen = {name: os.environ.get(name, default) for name, default in (("PARITREE_LOG", "text"), (LEVEL, "warning"))}
+    for name, known in (("PARITREE_LOG", FORMATS), (LEVEL, LEVELS)):
+        if chosen[name] not in known:
+            raise ConfigError(f"environment: {name} is not one of {', '.join(known)}")
+    configure(chosen["PARITREE_LOG"], chosen[LEVEL])
 
 
 def configure(form: str = "text", level: str = "warning") -> None:

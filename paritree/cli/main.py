@@ -17,11 +17,13 @@ from paritree import __version__
 from paritree.cli import output
 
 COMMANDS: Final[Mapping[str, str]] = {
+    "diff": "Compare tables ad hoc; nothing to set up.",
     "sweep": "Compare datasets over their regions, through the coordinator.",
     "status": "Show which regions are connected and how each dataset's last sweep ended.",
     "findings": "List what a sweep found.",
     "agent": "Run a region's agent, or resolve tokens in its region.",
     "coordinator": "Run the coordinator.",
+    "pki": "Make and show certificates and keys.",
 }
 """Every command with its line in ``--help``, in the order shown there."""
 
@@ -48,6 +50,7 @@ class LazyGroup(TyperGroup):
 def load(name: str) -> Any:
     """Import a command of the table."""
     command = typer.main.get_command(import_module(f"paritree.cli.{name}").app)
+    import_module("paritree.cli.logs").from_environment()  # before anything logs: unconfigured, it goes to stdout
     command.name = name
     return command
 

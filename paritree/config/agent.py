@@ -171,8 +171,11 @@ class AgentConfig(FileSettings):
     """What may leave the region: a table here, or the path of a TOML file that has its fields."""
     shard_rows: int = Field(default=SHARD_ROWS, ge=1, le=100_000_000)
     """Rows of one shard's task."""
-    statement_timeout_s: float = Field(default=300.0, ge=1, le=86_400, allow_inf_nan=False)
-    """Seconds after which a statement at a source is given up."""
+    statement_timeout_s: float | None = Field(default=None, ge=1, le=86_400, allow_inf_nan=False)
+    """Seconds after which a statement (PostgreSQL) or page (Cassandra) is given up; default: the connector's own.
+
+    A connection's own option wins. The engines that read files have no statements that could hang on a server.
+    """
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,6 +66,8 @@ class CoordinatorConfig(FileSettings):
     """The state store."""
     exchange_timeout_s: float = Field(default=EXCHANGE_TIMEOUT_S, gt=0, le=86_400, allow_inf_nan=False)
     """Seconds of silence after which a region's answer is given up; progress messages start it anew."""
+    connect_wait_s: float = Field(default=5.0, ge=0, le=3_600, allow_inf_nan=False)
+    """Seconds that a sweep waits for a region that is not connected, before it is unknown."""
     stop_timeout_s: float = Field(default=10.0, ge=0, le=3_600, allow_inf_nan=False)
     """Seconds that running sweeps get to end when the coordinator is asked to stop."""
 

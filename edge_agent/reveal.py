@@ -1,0 +1,61 @@
+"""Which key a token stands for: answered inside the region only, from the token book, and logged."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import structlog
+
+from edge_agent.serve import copies_of, service_of
+from paritree.config.agent import AgentConfig
+from paritree.config.toml import near
+from paritree.core.display import key_to_json
+from paritree.core.errors import ConfigError, SourceError
+
+LOG: Final = "reveals.log"
+"""In the spool: one JSON line a request, with the tokens and never the keys."""
+_log = structlog.get_logger("paritree.agent")
+
+
+def reveal_tokens(
+    config: AgentConfig, tokens: Sequence[str], *, dataset: str = "", purpose: str = ""
+) -> list[dict[str, Any]]:
+    """``{"token", "dataset", "key": {column: value}}`` of every token that a token book of this spool knows.
+
+    Raises ConfigError for an unknown dataset, SourceError when the request cannot be logged: then nothing is revealed.
+    """
+    copies = copies_of(config)
+    if dataset and dataset not in copies:
+        raise ConfigError(f"--dataset: this agent has no dataset '{dataset}'", next_step=near(dataset, copies))
+    service = service_of(config, copies)
+    _record(config, tokens, dataset, purpose)
+    wanted = {token.strip().upper(): token for token in tokens}
+    return [
+        {"token": wanted[token], "dataset": name, "key": key_to_json(locator, copies[name].profile)}
+        for name in ([dataset] if dataset else copies)
+        for token, locator in service.reveal_tokens(name, list(wanted)).items()
+    ]
+
+
+def _record(config: AgentConfig, tokens: Sequence[str], dataset: str, purpose: str) -> None:
+    """Log the request before it is answered."""
+    entry = {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "user": getpass.getuser(),
+        "purpose": purpose,
+        "dataset": dataset or None,
+        "tokens": list(tokens),
+    }
+    try:
+        config.spool.mkdir(parents=True, exist_ok=True, mode=0o700)
+        handle = os.open(config.spool / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        with os.fdopen(handle, "a") as log:
+            log.write(json.dumps(entry) + "\n")
+    except OSError as error:
+        raise SourceError(f"the request cannot be logged in {config.spool / LOG}: {error.strerror}") from error
+    _log.info("reveal", tokens=len(tokens), dataset=dataset, purpose=purpose)

@@ -1,0 +1,149 @@
+"""The agent process: from its configuration to a service, a session with the coordinator, and a quiet end."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+import uuid
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import structlog
+
+from edge_agent.build import Copy
+from edge_agent.connectors.contract import Source
+from edge_agent.connectors.registry import connector_class
+from edge_agent.executors import DaskOptions, Executor, open_executor
+from edge_agent.policy import Policy
+from edge_agent.service import Service
+from edge_agent.session import AgentSession
+from edge_agent.spool import held_spool
+from paritree.config.agent import AgentConfig, Connection, Held, held
+from paritree.core.digest import DatasetKeys
+from paritree.core.errors import ConfigError
+from paritree.pki import read_master_key
+from paritree.stopping import exit_code, signals
+from paritree.tls import Role, Tls, agent_name, load_tls
+from paritree.wire.dial import Address
+
+TIMEOUT_OPTIONS: Final[Mapping[str, tuple[str, int]]] = {
+    "postgresql": ("statement_timeout_ms", 1_000),
+    "cassandra": ("timeout_s", 1),
+}
+"""Where a connector takes ``statement_timeout_s``, and the units of its option in a second."""
+_log = structlog.get_logger("paritree.agent")
+
+
+def run_agent(config: AgentConfig) -> int:
+    """Serve until SIGTERM (0) or SIGINT (130); the returned number is the exit code.
+
+    Raises ConfigError before anything is dialled, PeerError when the coordinator refuses this agent for good.
+    """
+    tls = agent_tls(config)
+    copies = copies_of(config)
+    with held_spool(config.spool):
+        return asyncio.run(_serve(service_of(config, copies), config, tls))
+
+
+def agent_tls(config: AgentConfig) -> Tls:
+    """The agent's certificate files. Raises ConfigError where they are unusable or speak for somebody else."""
+    link = config.coordinator
+    tls = load_tls(link.ca, link.cert, link.key, role=Role.AGENT)
+    named = agent_name(tls)
+    if (named.region, named.name) != (config.region, config.name):
+        raise ConfigError(
+            f"{link.cert}: speaks for agent {named.name} of region {named.region}, and {config.file} says "
+            f"{config.name} of {config.region}",
+            next_step="use the certificate of this agent, or correct region and name",
+        )
+    return tls
+
+
+def service_of(config: AgentConfig, copies: Mapping[str, Copy]) -> Service:
+    """The service over these copies, under the configured policy and executor."""
+    return Service(
+        config.region,
+        config.name,
+        uuid.uuid4().hex,
+        copies,
+        spool=config.spool,
+        executor=executor_of(config),
+        policy=policy_of(config),
+    )
+
+
+def copies_of(config: AgentConfig) -> dict[str, Copy]:
+    """What this agent's region has, by dataset, with its secrets read. Raises ConfigError."""
+    master_key = read_master_key(config.master_key, where=f"{config.file}: master_key", base=config.folder)
+    datasets = held(config)
+    sources = {name: source_of(config, name, config.connections[name]) for name in _used(config, datasets)}
+    return {
+        name: Copy(
+            source=sources[_connection(config, one)],
+            profile=one.dataset.profile,
+            binding=one.binding,
+            keys=DatasetKeys.of(master_key, name),
+            shard_rows=config.shard_rows,
+        )
+        for name, one in datasets.items()
+    }
+
+
+def _connection(config: AgentConfig, one: Held) -> str:
+    return one.dataset.region(config.region).connection
+
+
+def _used(config: AgentConfig, datasets: Mapping[str, Held]) -> set[str]:
+    """The connections that some dataset uses: the secrets of the others are not asked for."""
+    return {_connection(config, one) for one in datasets.values()}
+
+
+def source_of(config: AgentConfig, name: str, connection: Connection) -> Source:
+    """A connection with its secret. Raises ConfigError for an unknown engine or an unreadable secret."""
+    try:
+        connector_class(connection.url)
+    except ConfigError as error:
+        where = f"{config.file}: connections.{name}.url"
+        raise ConfigError(f"{where}: {error.message}", next_step=error.next_step) from None
+    options = dict(connection.options)
+    timed = TIMEOUT_OPTIONS.get(connection.url.partition(":")[0])
+    if timed is not None and config.statement_timeout_s is not None:
+        options.setdefault(timed[0], str(round(config.statement_timeout_s * timed[1])))
+    password = config.secret(connection.password, f"connections.{name}.password")
+    return Source(connection.url, options, {} if password is None else {"password": password})
+
+
+def policy_of(config: AgentConfig) -> Policy:
+    """What may leave this region."""
+    said = config.policy
+    return Policy(said.disclosure, said.purposes, said.keys_max, said.sealed_keys)
+
+
+def executor_of(config: AgentConfig) -> Callable[[], Executor]:
+    """What opens the executor of one scan."""
+    said = config.executor
+    files = {name: str(path or "") for name, path in (("ca", said.ca), ("cert", said.cert), ("key", said.key))}
+    dask = DaskOptions(workers=said.workers, address=said.scheduler_address, **files)
+    return lambda: open_executor(said.kind, said.workers, dask)
+
+
+async def _serve(service: Service, config: AgentConfig, tls: Tls) -> int:
+    session = AgentSession(service, Address.parse(config.coordinator.address), tls, rng=random.Random())
+    stopped: asyncio.Future[signal.Signals] = asyncio.get_running_loop().create_future()
+    _log.info("agent started", region=config.region, agent=config.name, datasets=len(service.hello().datasets))
+    running = asyncio.create_task(session.run())
+    with signals(stopped):
+        waiting: set[asyncio.Future[Any]] = {running, stopped}
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    try:
+        if running.done():
+            running.result()
+            return 0
+        _log.info("agent stopping", signal=stopped.result().name)
+        return exit_code(stopped.result())
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await service.close()
+        _log.info("agent stopped")

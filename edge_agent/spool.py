@@ -1,0 +1,51 @@
+"""The spool folder: of one agent process at a time, and free of what an earlier one left half done."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+from paritree.core.errors import ConfigError
+
+LOCK: Final = ".lock"
+RUN_NAME: Final = re.compile(r"\d{6,}\.(run|partial)\Z")
+"""The files that are removed: only what an agent writes, should somebody name a folder that has other things."""
+
+
+@contextmanager
+def held_spool(folder: Path) -> Iterator[None]:
+    """Make the folder (readable by its owner only), lock it, and remove the indexes of sweeps that died with a process.
+
+    Layout: ``<dataset>/tokens`` is the token book and stays, ``<dataset>/<sweep>/`` are the runs of one sweep.
+    Raises ConfigError when the folder cannot be used, or another agent uses it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise ConfigError(
+            f"spool {folder}: cannot be used: {error.strerror}", next_step="name a folder that this user can write"
+        ) from None
+    try:
+        _lock(handle, folder)
+        for run in (found for found in folder.glob("*/*/*") if RUN_NAME.match(found.name)):
+            run.unlink(missing_ok=True)
+            with suppress(OSError):  # not empty yet, or something in it is not ours
+                run.parent.rmdir()
+        yield
+    finally:
+        os.close(handle)
+
+
+def _lock(handle: int, folder: Path) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ConfigError(
+            f"spool {folder}: another agent uses it", next_step="stop that agent, or give this one its own folder"
+        ) from None

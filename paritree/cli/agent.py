@@ -1,0 +1,59 @@
+"""``paritree agent``: run a region's agent; resolve tokens inside the region."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from paritree.cli.logs import LogFlag, LogLevelFlag, configure
+from paritree.cli.output import EXIT_EQUAL, EXIT_UNKNOWN, JsonFlag, command_app, printable, show
+from paritree.config.agent import load_agent
+
+app = command_app("Run a region's agent, or resolve tokens in its region.")
+
+AgentFile = Annotated[Path, typer.Option("--config", envvar="PARITREE_AGENT_FILE", help="The agent's TOML file.")]
+
+
+@app.command()
+def run(
+    config: AgentFile = Path("agent.toml"),
+    log: LogFlag = None,
+    log_level: LogLevelFlag = None,
+) -> None:
+    """Run the agent until SIGTERM (exit code 0) or Ctrl-C (130). It dials the coordinator and opens no port."""
+    from edge_agent.serve import run_agent  # the engines' drivers: not for --help
+
+    configure(log or "text", log_level or "info")
+    raise typer.Exit(run_agent(load_agent(config)))
+
+
+@app.command()
+def reveal(
+    tokens: Annotated[list[str], typer.Argument(metavar="TOKEN...", show_default=False)],
+    dataset: Annotated[str, typer.Option("--dataset", help="Only in this dataset.")] = "",
+    purpose: Annotated[str, typer.Option("--purpose", help="Why, for the log of revealed tokens.")] = "",
+    config: AgentFile = Path("agent.toml"),
+    as_json: JsonFlag = False,
+) -> None:
+    """Say which keys tokens of a report stand for. Works inside the region only, and is logged in its spool.
+
+    Exit codes: 0 all tokens known, 3 some unknown here (swept before this spool, or of another region).
+    """
+    from edge_agent.reveal import reveal_tokens
+
+    found = reveal_tokens(load_agent(config), tokens, dataset=dataset, purpose=purpose)
+    unknown = [token for token in tokens if token not in {entry["token"] for entry in found}]
+    show({"reveal": 1, "keys": found, "unknown": unknown}, _lines, as_json=as_json)
+    raise typer.Exit(EXIT_UNKNOWN if unknown else EXIT_EQUAL)
+
+
+def _lines(document: Mapping[str, Any]) -> Iterator[str]:
+    for entry in document["keys"]:
+        key = " ".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in entry["key"].items())
+        yield printable(f"{entry['token']}  {entry['dataset']}  {key}")
+    for token in document["unknown"]:
+        yield printable(f"{token}  unknown here")
