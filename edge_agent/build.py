@@ -16,9 +16,9 @@ from edge_agent.index.index import Index
 from edge_agent.index.run import Run
 from edge_agent.scan import ScanTask, scan_shard
 from paritree.core import limits
-from paritree.core.derive import check_binding
 from paritree.core.digest import DatasetKeys
 from paritree.core.errors import SourceError
+from paritree.core.fitting import check_binding
 from paritree.core.leaves import LeafSums
 from paritree.core.messages import DeadLetters, Progress
 from paritree.core.profile import Binding, Profile

@@ -7,6 +7,7 @@ run again elsewhere. At most ``window`` tasks are under way at once, which bound
 from __future__ import annotations
 
 import concurrent.futures
+import logging
 import threading
 import time
 import uuid
@@ -119,6 +120,8 @@ class DaskExecutor(Executor):
     def __init__(self, options: DaskOptions) -> None:
         from distributed import Client, LocalCluster  # a second of imports that other executors do not pay
 
+        logging.getLogger("distributed").setLevel(logging.ERROR)  # its import sets "info": every comm is told of
+
         self._cluster: LocalCluster | None = None
         security = _security(options)
         try:
@@ -132,7 +135,7 @@ class DaskExecutor(Executor):
                     dashboard_address=None,
                     security=security,
                     host="127.0.0.1",
-                    silence_logs=50,
+                    silence_logs=logging.ERROR,
                 )
                 self._client = Client(self._cluster, security=security, set_as_default=False)
         except (OSError, TimeoutError) as error:
@@ -157,7 +160,7 @@ class DaskExecutor(Executor):
             number, task = waiting.pop()
             return self._client.submit(attempt, task, key=f"shard-{batch}-{number}", pure=False, retries=0)
 
-        pending = as_completed([submit() for _ in range(min(window, len(waiting)))])
+        pending = as_completed([submit() for _ in range(min(window, len(waiting)))], loop=self._client.loop)
         try:
             for future in pending:
                 result = future.result()

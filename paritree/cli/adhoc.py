@@ -22,7 +22,7 @@ from edge_agent.executors import SharedExecutor, open_executor
 from edge_agent.policy import Policy
 from edge_agent.service import Service
 from paritree.core import limits
-from paritree.core.derive import Advice, Derived, derive_profile
+from paritree.core.derive import Derived, derive_profile
 from paritree.core.digest import MASTER_KEY_BYTES, DatasetKeys
 from paritree.core.errors import ConfigError, SourceError
 from paritree.core.profile import Binding, BoundColumn, Profile
@@ -130,7 +130,6 @@ def derive(question: Question, schemas: Mapping[str, TableSchema]) -> Derived:
         ignore=question.ignore,
         precision=question.precision,
         rules=question.rules,
-        advice=Advice.FLAGS,
     )
 
 

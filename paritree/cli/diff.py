@@ -43,11 +43,13 @@ def diff(
     Exit code: 0 equal, 1 different, 2 wrong flags or tables, 3 unknown or unsettled.
     """
     from paritree.cli.adhoc import Question, compare, parse_targets  # drivers and kernels load only now
+    from paritree.cli.logs import from_environment
     from paritree.cli.progress import shown_progress
     from paritree.cli.report import report_lines
     from paritree.core.messages import Progress
     from paritree.wire.control import SweepProgress
 
+    from_environment()
     if reveal not in ("keys", "tokens"):
         raise ConfigError(f"--reveal {reveal}: keys or tokens")
     if key == "*":

@@ -237,12 +237,20 @@ def report(conclusion: Conclusion, context: ReportContext) -> dict[str, Any]:
             "unknown": len(conclusion.unknown_keys),
         },
         "findings_total": len(findings),
-        "findings": [f.report(context.clear.get(f.key_digest)) for f in findings[: context.limit]],
+        "findings": sorted(
+            (f.report(context.clear.get(f.key_digest)) for f in findings[: context.limit]), key=_reading_order
+        ),
         "unknown_keys": [key_entry(s) for s in conclusion.unknown_keys[: context.limit]],
         "unsettled_keys": [key_entry(s) for s in conclusion.unsettled_keys[: context.limit]],
         "notes": list(context.notes),
         "elapsed_s": round(context.elapsed_s, 3),
     }
+
+
+def _reading_order(entry: Mapping[str, Any]) -> list[tuple[bool, float, str]]:
+    """By clear key, numbers as numbers; by token where a key is not shown."""
+    parts = entry["key"].values() if entry["key"] else [entry["token"]]
+    return [(isinstance(p, str), float(p) if isinstance(p, int | float) else 0.0, str(p)) for p in parts]
 
 
 def _region(facts: RegionFacts) -> dict[str, Any]:
