@@ -1,0 +1,35 @@
+"""The real servers, each started once for the whole run and only when a test asks for it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+# The servers are plain modules of their own, so that benches and people can start them too.
+sys.path.insert(0, str(Path(__file__).parent))
+
+if TYPE_CHECKING:
+    from servers.cassandra import CassandraServer
+    from servers.postgresql import PostgresqlServer
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgresqlServer]:
+    """A running PostgreSQL server; tests make databases of their own in it."""
+    from servers.postgresql import PostgresqlServer
+
+    with PostgresqlServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def cassandra() -> Iterator[CassandraServer]:
+    """A running Cassandra node; tests make keyspaces of their own in it."""
+    from servers.cassandra import CassandraServer
+
+    with CassandraServer() as server:
+        yield server
