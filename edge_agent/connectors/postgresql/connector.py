@@ -1,0 +1,124 @@
+"""The PostgreSQL connector: one source, its sessions, and the way to the parts that do the work."""
+
+from __future__ import annotations
+
+import select
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, ClassVar, Final, Self
+
+import pyarrow as pa
+from psycopg.pq import TransactionStatus
+
+from edge_agent.connectors.contract import Connector, Shard, Source
+from edge_agent.connectors.postgresql import advice, lookup, relation, scan, schema, shards
+from edge_agent.connectors.postgresql.projection import Projection, project
+from edge_agent.connectors.postgresql.session import Session, connect
+from edge_agent.connectors.postgresql.tuples import Tuples
+from edge_agent.connectors.postgresql.types import EngineType, TypeCatalog
+from paritree.core.profile import Binding
+from paritree.core.schema import TableSchema
+
+IDLE_MAX: Final = 4
+"""Idle sessions kept for reuse."""
+
+
+class PostgresqlConnector(Connector):
+    """Tables, partitioned tables, views and foreign tables of one PostgreSQL database (12 or later).
+
+    A role with SELECT on the tables is enough. Safe for several threads: every operation has a session of its own.
+    """
+
+    engine: ClassVar[str] = "postgresql"
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._builtin: dict[int, EngineType] = {}
+        self._idle: list[Session] = []
+        self._lock = threading.Lock()
+        self._closed = False
+
+    @classmethod
+    def connect(cls, source: Source) -> Self:
+        connector = cls(source)
+        with connector._session():
+            return connector
+
+    def tables(self) -> list[str]:
+        with self._session() as session:
+            return relation.tables(session)
+
+    def describe(self, table: str) -> TableSchema:
+        with self._session() as session:
+            return schema.describe(session, self._types(), table)
+
+    def plan(self, binding: Binding, shard_rows: int) -> shards.PostgresqlPlan:
+        with self._session() as session:
+            projection = self._project(session, binding)
+            lookup.demand_encodable(projection, binding)
+        return shards.plan(connect(self._source), projection, binding.key, shard_rows)
+
+    def scan(self, binding: Binding, shard: Shard) -> Iterator[pa.RecordBatch]:
+        with self._session() as session:
+            yield from scan.scan(session, self._project(session, binding), shard)
+
+    def scan_tuples(self, binding: Binding, shard: Shard) -> Iterator[tuple[Projection, Tuples]]:
+        """The shard's rows as located COPY BINARY, for a decoder of the caller's own; see :class:`Tuples`."""
+        with self._session() as session:
+            projection = self._project(session, binding)
+            use = scan.primitives(session.options.decoder, shard.rows_estimate)
+            for tuples in scan.scan_tuples(session, projection, shard, use):
+                yield projection, tuples
+
+    def lookup(self, binding: Binding, keys: Sequence[tuple[Any, ...]]) -> Iterator[pa.RecordBatch]:
+        with self._session() as session:
+            yield from lookup.lookup(session, self._project(session, binding), binding, keys)
+
+    def advice(self, table: str) -> list[str]:
+        with self._session() as session:
+            return advice.advice(session, self._types(), table)
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            idle, self._idle = self._idle, []
+        for session in idle:
+            session.close()
+
+    def _types(self) -> TypeCatalog:
+        return TypeCatalog(self._builtin)
+
+    def _project(self, session: Session, binding: Binding) -> Projection:
+        found = relation.resolve(session, binding.table)
+        relation.demand_access(session, found)
+        return project(session, self._types(), found, binding)
+
+    @contextmanager
+    def _session(self) -> Iterator[Session]:
+        """A session that nobody else has; kept for the next only when the block ended well."""
+        session = self._reused() or connect(self._source)
+        try:
+            yield session
+        except BaseException:
+            session.close()
+            raise
+        idle = session.connection.pgconn.transaction_status == TransactionStatus.IDLE
+        with self._lock:
+            if idle and not self._closed and len(self._idle) < IDLE_MAX:
+                self._idle.append(session)
+                return
+        session.close()
+
+    def _reused(self) -> Session | None:
+        while True:
+            with self._lock:
+                if not self._idle:
+                    return None
+                session = self._idle.pop()
+            # Unasked bytes from the server mean that it ended the session meanwhile.
+            poll = select.poll()
+            poll.register(session.connection.fileno(), select.POLLIN)
+            if not poll.poll(0):
+                return session
+            session.close()
