@@ -126,7 +126,8 @@ def _peer_certificate(writer: asyncio.StreamWriter) -> x509.Certificate:
 
 
 async def _close(writer: asyncio.StreamWriter) -> None:
-    writer.close()
+    # Not close(): that waits for the other side's close_notify, and gRPC often sends none.
+    writer.transport.abort()
     with contextlib.suppress(OSError):  # the other side may have closed less politely
         await writer.wait_closed()
 
