@@ -77,6 +77,11 @@ def assemble(
     return pa.RecordBatch.from_arrays(made, names=names)
 
 
+def bound(batch: pa.RecordBatch, binding: Binding) -> pa.RecordBatch:
+    """A batch of source columns, all of them carriers already, as the binding's batch."""
+    return assemble(binding.columns, [batch.column(item.source) for item in items(binding.columns)], batch.num_rows)
+
+
 def _rejects(found: Sequence[Reject], rows: int) -> pa.Array:
     listed: list[list[dict[str, str]] | None] = [None] * rows
     for row, column, reason in found:
@@ -120,10 +125,19 @@ def fold(column: BoundColumn, parts: Sequence[pa.Array]) -> tuple[pa.Array, list
 
 
 def _part_text(name: str, source: str, array: pa.Array) -> tuple[pa.Array, list[Reject]]:
+    if isinstance(array, pa.ExtensionArray):
+        array = array.storage
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
     kind = array.type
     if pa.types.is_string(kind):
         return array, []
-    if pa.types.is_large_string(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind):
+    if (
+        pa.types.is_large_string(kind)
+        or pa.types.is_string_view(kind)
+        or pa.types.is_integer(kind)
+        or pa.types.is_boolean(kind)
+    ):
         return array.cast(pa.utf8()), []
     if pa.types.is_date32(kind) or (pa.types.is_decimal(kind) and kind.scale == 0) or pa.types.is_null(kind):
         return array.cast(pa.utf8()), []

@@ -11,17 +11,15 @@ from paritree.core.schema import SourceColumn
 from paritree.core.types import LogicalType
 
 PACKAGE = "edge_agent.connectors.arrow"
-_TOP_LEVEL_ONLY = re.compile(r"date64\[ms\]|duration\[.*")
-"""Types with values that no carrier holds: such a row is a reject, which only a top-level value can be."""
 _ZONE = re.compile(r", tz=.*\]")
 _HEAD = re.compile(r"[a-z0-9_]+(\[(s|ms|us|ns|day)(, tz)?\])?")
 
 
 def type_name(kind: pa.DataType) -> str:
-    """The row of types.toml that stands for an Arrow type (a dictionary's is that of its values)."""
+    """The row of types.toml that stands for an Arrow type (an encoded one's is that of its values)."""
     if isinstance(kind, pa.BaseExtensionType):
         return str(kind.extension_name)
-    if pa.types.is_dictionary(kind):
+    if pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
         return type_name(kind.value_type)
     if pa.types.is_fixed_size_list(kind):  # "fixed_size_list<item: int32>[3]"
         return "fixed_size_list"
@@ -46,19 +44,17 @@ def column(field: pa.Field, *, nullable: bool | None = None) -> SourceColumn:
     return SourceColumn(made.name, made.engine_type, None, made.nullable, refusal=refusal)
 
 
-def _translated(kind: pa.DataType, top: bool = True) -> tuple[Translation, LogicalType | None, str | None, str]:
+def _translated(kind: pa.DataType) -> tuple[Translation, LogicalType | None, str | None, str]:
     name = type_name(kind)
     row = load(PACKAGE).get(name) or refused(name)
-    if pa.types.is_dictionary(kind):
-        return _translated(kind.value_type, top)
+    if pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
+        return _translated(kind.value_type)
     if row.refusal:
         return row, None, None, row.refusal
-    if not top and _TOP_LEVEL_ONLY.fullmatch(name):
-        return row, None, None, f"{name} inside of another type is not read"
     if not row.shape:
         return row, row.logical, row.precision, ""
     fields = [kind.field(index) for index in range(kind.num_fields)] if row.shape == "struct" else _inner(kind)
-    parts = [_translated(field.type, top=False) for field in fields]
+    parts = [_translated(field.type) for field in fields]
     refusal = next((refusal for *_, refusal in parts if refusal), "") or _unusable(row.shape, fields)
     if refusal:
         return row, None, None, refusal

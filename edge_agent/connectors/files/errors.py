@@ -1,4 +1,4 @@
-"""pyarrow's and the file system's exceptions into ours, once. Their messages may quote values: they are not repeated."""
+"""pyarrow's and the file system's exceptions into ours, once; without their messages, which may quote values."""
 
 from __future__ import annotations
 

@@ -10,8 +10,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from edge_agent.connectors.arrow import carriers
 from edge_agent.connectors.arrow import schema as arrow_schema
+from edge_agent.connectors.columns import bound
 from edge_agent.connectors.contract import BATCH_ROWS
 from edge_agent.connectors.files.errors import translated
 from edge_agent.connectors.files.format import Piece
@@ -76,7 +76,7 @@ class Parquet:
                 yield batch
 
     def bound(self, batch: pa.RecordBatch, binding: Binding) -> pa.RecordBatch:
-        return carriers.bound(batch, binding)
+        return bound(batch, binding)
 
     def promising(self, path: str, binding: Binding, keys: Sequence[Key]) -> Piece | None:
         asked = askable(keys)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
-from edge_agent.connectors.arrow.carriers import bound
+from edge_agent.connectors.columns import bound
 from edge_agent.connectors.contract import BATCH_ROWS, Shard
 from edge_agent.connectors.memory.errors import plan_is_closed
 from edge_agent.connectors.memory.store import MemoryStore, Version
