@@ -17,12 +17,14 @@ from paritree import __version__
 from paritree.cli import output
 
 COMMANDS: Final[Mapping[str, str]] = {
+    "init": "Write the datasets file from the regions' catalogues.",
     "diff": "Compare tables ad hoc; nothing to set up.",
     "sweep": "Compare datasets over their regions, through the coordinator.",
     "status": "Show which regions are connected and how each dataset's last sweep ended.",
     "findings": "List what a sweep found.",
     "agent": "Run a region's agent, or resolve tokens in its region.",
     "coordinator": "Run the coordinator.",
+    "doctor": "Check connections, privileges, types and keys, and print the fix.",
     "pki": "Make and show certificates and keys.",
 }
 """Every command with its line in ``--help``, in the order shown there."""
