@@ -113,30 +113,37 @@ class Session:
 
     def __init__(self, settings: Settings, secrets: Mapping[str, str]) -> None:
         self.settings = settings
-        login = PlainTextAuthProvider(settings.user, secrets["password"]) if settings.user else None
         # Never another datacenter: without a name, the one of the first host that answers.
         self._policy = DCAwareRoundRobinPolicy(local_dc=settings.dc)
-        self.cluster = Cluster(
-            contact_points=list(settings.hosts),
+        doing = f"connecting to {settings.where}"
+        try:
+            self.cluster = self._cluster(secrets)
+        except DRIVER_ERRORS as error:
+            raise translate(error, doing) from error
+        try:
+            self.session = self.cluster.connect()
+        except DRIVER_ERRORS as error:
+            self.cluster.shutdown()
+            raise translate(error, doing) from error
+        self.session.client_protocol_handler = _RawHandler
+
+    def _cluster(self, secrets: Mapping[str, str]) -> Cluster:
+        user = self.settings.user
+        return Cluster(
+            contact_points=list(self.settings.hosts),
             execution_profiles={
-                EXEC_PROFILE_DEFAULT: self._profile(settings.level),
+                EXEC_PROFILE_DEFAULT: self._profile(self.settings.level),
                 # System tables are local to each node: no other level means anything there.
                 CATALOGUE: self._profile(ConsistencyLevel.ONE),
             },
-            auth_provider=login,
-            ssl_context=tls_context(settings),
+            auth_provider=PlainTextAuthProvider(user, secrets["password"]) if user else None,
+            ssl_context=tls_context(self.settings),
             connection_class=CONNECTION_CLASS,
             connect_timeout=CONNECT_TIMEOUT_S,
             control_connection_timeout=CONNECT_TIMEOUT_S,
             # A cluster may have thousands of tables: only the keyspace in question is read.
             schema_metadata_enabled=False,
         )
-        try:
-            self.session = self.cluster.connect()
-        except DRIVER_ERRORS as error:
-            self.cluster.shutdown()
-            raise translate(error, f"connecting to {settings.where}") from error
-        self.session.client_protocol_handler = _RawHandler
 
     def _profile(self, level: int) -> ExecutionProfile:
         return ExecutionProfile(
