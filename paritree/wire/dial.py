@@ -67,6 +67,7 @@ def keepalive_options(keepalive_s: float) -> list[tuple[str, int]]:
     return [
         ("grpc.keepalive_time_ms", int(keepalive_s * 1000)),
         ("grpc.keepalive_timeout_ms", int(keepalive_s * 1000)),
+        ("grpc.http2.ping_timeout_ms", int(keepalive_s * 1000)),  # the one that decides; its default is a minute
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_pings_without_data", 0),  # no bound
     ]
