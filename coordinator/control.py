@@ -124,11 +124,12 @@ class Control:
 
     def _new(self, order: SweepOrder, operator: str) -> NewSweep:
         dataset = self._dataset(order.dataset)
-        regions = order.regions or tuple(dataset.regions)
-        for name in regions:
+        for name in order.regions:
             dataset.region(name)
-        if len(set(regions)) != len(regions):
+        if len(set(order.regions)) != len(order.regions):
             raise ConfigError("--region: a region is named twice")
+        # In the file's order: the same regions in another order are the same sweep.
+        regions = tuple(name for name in dataset.regions if not order.regions or name in order.regions)
         if not REGIONS_MIN <= len(regions) <= REGIONS_MAX:
             raise ConfigError(
                 f"dataset {dataset.name}: a sweep compares {REGIONS_MIN} to {REGIONS_MAX} regions, not {len(regions)}",
@@ -304,6 +305,7 @@ def _described(dataset: Dataset, last: SweepRow | None) -> dict[str, Any]:
             "sweep_id": last.id,
             "job_id": last.job_id,
             "state": str(last.state),
+            "attempts": last.attempts,
             "verdict": last.verdict,
             "started_at": _time(last.started_at),
             "finished_at": _time(last.finished_at),

@@ -49,6 +49,7 @@ class SweepRow:
     options: Mapping[str, Any]
     operator: str
     state: SweepState
+    attempts: int
     verdict: str | None
     started_at: datetime
     finished_at: datetime | None

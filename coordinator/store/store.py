@@ -154,7 +154,7 @@ class Store:
     def _again(self, connection: sa.Connection, sweep_id: str, values: Mapping[str, Any]) -> bool:
         """Begin anew if it had failed or was interrupted; compare-and-set, so that only one of two callers does."""
         anew = sa.update(sweeps).where(sweeps.c.id == sweep_id, sweeps.c.state.in_(AGAIN))
-        if connection.execute(anew.values(values)).rowcount != 1:
+        if connection.execute(anew.values({**values, "attempts": sweeps.c.attempts + 1})).rowcount != 1:
             return False
         for table in (findings, traffic):
             connection.execute(sa.delete(table).where(table.c.sweep_id == sweep_id))

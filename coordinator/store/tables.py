@@ -87,6 +87,7 @@ sweeps = Table(
     Column("options", _json(), nullable=False),
     Column("operator", String(255), nullable=False, comment="identity of who asked"),
     Column("state", String(16), nullable=False),
+    Column("attempts", Integer, nullable=False, server_default="1", comment="how often it was begun"),
     Column("verdict", String(16)),
     Column("started_at", UtcTime, nullable=False),
     Column("finished_at", UtcTime),
