@@ -1,0 +1,260 @@
+"""Which kernel reads and puts a carrier, and where its buffers are: an Arrow array becomes one row of ``layout`` words.
+
+No numba here. :func:`described` returns None for what has no kernel (nested types, json, inet, text forms of times, …):
+that column takes the plain path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from paritree.core.errors import InvariantBroken
+from paritree.core.fast import layout as at
+from paritree.core.types import LogicalType
+
+Words = NDArray[np.int64]
+Choice = Mapping[int, int]
+"""The words of a column that depend on types only."""
+
+_ROUNDINGS = {"floor": at.FLOOR, "truncate": at.TRUNCATE, "half_up": at.HALF_UP, "half_even": at.HALF_EVEN}
+_RULES = {"nfc": at.RULE_NFC, "rtrim": at.RULE_RTRIM, "casefold": at.RULE_CASEFOLD}
+_EXT = {"date": 2, "time": 3, "timestamp": 4, "datetime": 5, "uuid": 6, "duration": 7}
+_TICK_US = {"s": 1_000_000, "ms": 1_000, "us": 1}
+_NS_IN_US = 1_000
+_EXT_OF_8, _EXT_OF_16 = 0xD7, 0xD8
+_INTEGERS = {
+    pa.int8(): at.READ_I8,
+    pa.int16(): at.READ_I16,
+    pa.int32(): at.READ_I32,
+    pa.int64(): at.READ_I64,
+    pa.uint8(): at.READ_U8,
+    pa.uint16(): at.READ_U16,
+    pa.uint32(): at.READ_U32,
+    pa.uint64(): at.READ_U64,
+}
+_TEXTS = (pa.utf8(), pa.large_utf8())
+_BINARIES = (pa.binary(), pa.large_binary())
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column as the kernels see it. ``kept`` owns the memory that the words point to."""
+
+    words: Words
+    kept: tuple[Any, ...]
+    span_bytes: int
+    """Bytes of all its spans, 0 for a column of values."""
+
+
+def described(array: pa.Array, kind: LogicalType, number: int) -> Column | None:
+    """The column as words, or None without a kernel. Raises InvariantBroken for buffers that are too short."""
+    array = _normal(array)
+    choice = chosen(array.type, kind)
+    if choice is None:
+        return None
+    words = np.zeros(at.WORDS, np.int64)
+    for place, value in choice.items():
+        words[place] = value
+    words[at.NUMBER] = number
+    span_bytes = _place(array, words)
+    return Column(words, (array,), span_bytes)
+
+
+def canonical_column(packed: list[bytes], number: int) -> Column:
+    """A column whose canonical bytes are there already."""
+    data = np.frombuffer(b"".join(packed), np.uint8)
+    offsets = np.zeros(len(packed) + 1, np.int64)
+    np.cumsum([len(item) for item in packed], out=offsets[1:])
+    words = np.zeros(at.WORDS, np.int64)
+    words[at.READ], words[at.PUT] = at.READ_SPAN, at.PUT_CANONICAL
+    words[at.DATA], words[at.DATA_BYTES] = data.ctypes.data, len(data)
+    words[at.OFFSETS], words[at.WIDTH] = offsets.ctypes.data, 8
+    words[at.SPAN_COUNTS], words[at.NUMBER] = 1, number
+    return Column(words, (data, offsets), len(data))
+
+
+def _normal(array: pa.Array) -> pa.Array:
+    """Rarer carriers as the ones that have a kernel; every conversion is exact."""
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    if isinstance(array, pa.ExtensionArray):
+        array = array.storage
+    kind = array.type
+    if pa.types.is_float16(kind):
+        return array.cast(pa.float32())
+    if pa.types.is_decimal(kind) and not pa.types.is_decimal128(kind) and kind.precision <= 38:
+        return array.cast(pa.decimal128(kind.precision, kind.scale))
+    return array
+
+
+def _place(array: pa.Array, words: Words) -> int:
+    """Fill in where the array's buffers are; the bytes of all spans."""
+    rows, first, buffers = len(array), array.offset, array.buffers()
+    words[at.BIT] = first
+    if words[at.READ] == at.READ_NONE:
+        return 0
+    if array.null_count:
+        words[at.VALIDITY] = _address(buffers[0], first + rows, 1)
+    if words[at.READ] == at.READ_BIT:
+        words[at.DATA] = _address(buffers[1], first + rows, 1)
+    elif len(buffers) == 3:
+        width = 8 if array.type in (pa.large_utf8(), pa.large_binary()) else 4
+        words[at.OFFSETS] = _address(buffers[1], first + rows + 1, 8 * width) + first * width
+        words[at.WIDTH] = width
+        if buffers[2] is not None:
+            words[at.DATA], words[at.DATA_BYTES] = buffers[2].address, buffers[2].size
+        ends = np.frombuffer(buffers[1], np.int64 if width == 8 else np.int32)[[first, first + rows]]
+        return max(0, int(ends[1]) - int(ends[0]))
+    else:
+        bits = int(array.type.bit_width)
+        words[at.DATA] = _address(buffers[1], first + rows, bits) + first * bits // 8
+        words[at.DATA_BYTES] = buffers[1].size - first * bits // 8
+        words[at.WIDTH] = bits // 8
+        return rows * bits // 8 if words[at.SPAN_COUNTS] else 0
+    return 0
+
+
+def _address(buffer: pa.Buffer | None, items: int, bits: int) -> int:
+    if buffer is None or 8 * buffer.size < items * bits:
+        raise InvariantBroken("an Arrow buffer is shorter than its array")
+    return int(buffer.address)
+
+
+@cache
+def chosen(carrier: pa.DataType, kind: LogicalType) -> Choice | None:
+    """The kernels for values of a type in an Arrow type, as words of ``layout``; None without."""
+    if pa.types.is_null(carrier):
+        return {at.READ: at.READ_NONE, at.PUT: at.PUT_NIL, at.BYTES_MAX: 1}
+    chooser = _CHOOSERS.get(kind.name)
+    return None if chooser is None else chooser(carrier, kind)
+
+
+def _values(read: int, put: int, bytes_max: int, more: Choice | None = None) -> Choice:
+    return {at.READ: read, at.PUT: put, at.BYTES_MAX: bytes_max, **(more or {})}
+
+
+def _bool(carrier: pa.DataType, _kind: LogicalType) -> Choice | None:
+    return _values(at.READ_BIT, at.PUT_BOOL, 1) if pa.types.is_boolean(carrier) else None
+
+
+def _int(carrier: pa.DataType, _kind: LogicalType) -> Choice | None:
+    if carrier in _INTEGERS:
+        put = at.PUT_UNSIGNED if carrier == pa.uint64() else at.PUT_INT
+        return _values(_INTEGERS[carrier], put, 9)
+    if pa.types.is_decimal128(carrier) and carrier.scale == 0:
+        return _values(at.READ_DECIMAL128, at.PUT_INT, 9)
+    return _values(at.READ_TEXT_INT, at.PUT_INT, 9) if carrier in _TEXTS else None
+
+
+def _decimal(carrier: pa.DataType, kind: LogicalType) -> Choice | None:
+    to = {at.SCALE_TO: -1 if kind.scale is None else kind.scale, at.ROUNDING: _ROUNDINGS[kind.rounding_mode]}
+    bytes_max = at.SCALE_READ_MAX + 8
+    if carrier in _INTEGERS:
+        return _values(_INTEGERS[carrier], at.PUT_DECIMAL, bytes_max, to)
+    if pa.types.is_decimal128(carrier) and 0 <= carrier.scale <= at.SCALE_READ_MAX:
+        return _values(at.READ_DECIMAL128, at.PUT_DECIMAL, bytes_max, {**to, at.SCALE: carrier.scale})
+    return _values(at.READ_TEXT_DECIMAL, at.PUT_DECIMAL, bytes_max, to) if carrier in _TEXTS else None
+
+
+def _float(carrier: pa.DataType, _kind: LogicalType) -> Choice | None:
+    if carrier in _INTEGERS:
+        return _values(_INTEGERS[carrier], at.PUT_INT_AS_FLOAT, 9)
+    read = {pa.float32(): at.READ_F32, pa.float64(): at.READ_I64}.get(carrier)
+    return None if read is None else _values(read, at.PUT_FLOAT, 9)
+
+
+def _is_binary(carrier: pa.DataType) -> bool:
+    return carrier in _BINARIES or (isinstance(carrier, pa.FixedSizeBinaryType) and not pa.types.is_decimal(carrier))
+
+
+def _text(carrier: pa.DataType, kind: LogicalType) -> Choice | None:
+    if carrier not in _TEXTS and not _is_binary(carrier):
+        return None
+    rules = sum(_RULES[rule] for rule in kind.rules)
+    return _values(at.READ_SPAN, at.PUT_TEXT, 5, {at.RULES: rules, at.SPAN_COUNTS: 1})
+
+
+def _bytes(carrier: pa.DataType, _kind: LogicalType) -> Choice | None:
+    return _values(at.READ_SPAN, at.PUT_BYTES, 5, {at.SPAN_COUNTS: 1}) if _is_binary(carrier) else None
+
+
+def _head(kind: LogicalType, form: int) -> Choice:
+    return {at.HEAD: form | _EXT[kind.name] << 8}
+
+
+def _date(carrier: pa.DataType, kind: LogicalType) -> Choice | None:
+    read = at.READ_I32 if pa.types.is_date32(carrier) else _INTEGERS.get(carrier)
+    return None if read is None else _values(read, at.PUT_TIME, 10, {**_head(kind, _EXT_OF_8), at.KIND: at.ANY})
+
+
+def _clock(carrier: pa.DataType, kind: LogicalType) -> Choice | None:
+    if carrier in _INTEGERS:
+        return _timed(_INTEGERS[carrier], "us", kind, at.CLOCK)
+    if pa.types.is_time32(carrier):
+        return _timed(at.READ_I32, carrier.unit, kind, at.CLOCK)
+    return _timed(at.READ_I64, carrier.unit, kind, at.CLOCK) if pa.types.is_time64(carrier) else None
+
+
+def _moment(carrier: pa.DataType, kind: LogicalType) -> Choice | None:
+    if carrier in _INTEGERS:
+        return _timed(_INTEGERS[carrier], "us", kind, at.INSTANT)
+    if not pa.types.is_timestamp(carrier) or (carrier.tz is None) != (kind.name == "datetime"):
+        return None
+    return _timed(at.READ_I64, carrier.unit, kind, at.INSTANT_NS if carrier.unit == "ns" else at.INSTANT)
+
+
+def _timed(read: int, unit: str, kind: LogicalType, allowed: int) -> Choice:
+    times = _TICK_US.get(unit, 1)
+    ticks = kind.unit_us * (_NS_IN_US if unit == "ns" else 1)
+    if allowed == at.INSTANT and times == 1 and ticks == 1:
+        allowed = at.ANY  # every int64 is an instant or an infinity, and nothing is rounded
+    return _values(
+        read,
+        at.PUT_TIME,
+        10,
+        {
+            **_head(kind, _EXT_OF_8),
+            at.TIMES: times,
+            at.UNIT: ticks,
+            at.UNIT_US: kind.unit_us,
+            at.ROUNDING: _ROUNDINGS[kind.rounding_mode],
+            at.KIND: allowed,
+        },
+    )
+
+
+def _uuid(carrier: pa.DataType, kind: LogicalType) -> Choice | None:
+    if carrier in _TEXTS:
+        return _values(at.READ_SPAN, at.PUT_UUID_TEXT, 18, _head(kind, _EXT_OF_16))
+    return _values(at.READ_SPAN, at.PUT_SIXTEEN, 18, _head(kind, _EXT_OF_16)) if _is_binary(carrier) else None
+
+
+def _duration(carrier: pa.DataType, kind: LogicalType) -> Choice | None:
+    if carrier == pa.month_day_nano_interval():
+        return _values(at.READ_SPAN, at.PUT_MONTH_DAY_NANO, 18, _head(kind, _EXT_OF_16))
+    if carrier == pa.binary(16):
+        return _values(at.READ_SPAN, at.PUT_SIXTEEN, 18, _head(kind, _EXT_OF_16))
+    return None
+
+
+_CHOOSERS: dict[str, Callable[[pa.DataType, LogicalType], Choice | None]] = {
+    "bool": _bool,
+    "int": _int,
+    "decimal": _decimal,
+    "float": _float,
+    "text": _text,
+    "bytes": _bytes,
+    "date": _date,
+    "time": _clock,
+    "timestamp": _moment,
+    "datetime": _moment,
+    "uuid": _uuid,
+    "duration": _duration,
+}
