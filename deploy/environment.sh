@@ -72,8 +72,8 @@ make_environment() {
     fi
     say "installing the packages of requirements.lock into .venv (once, a minute or so)"
     # What builds the few packages that come as source has to come from the lock too, so it goes first.
-    awk '/^[^ #]/ { keep = /^(setuptools|wheel)==/ } keep && !/#/' "$root/requirements.lock" >"$root/.venv/build.lock"
-    install_from --require-hashes -r "$root/.venv/build.lock"
+    awk '/^[^ #]/ { keep = /^setuptools==/ } keep && !/#/' "$root/requirements.lock" >"$root/.venv/build.lock"
+    install_from --require-hashes --no-deps -r "$root/.venv/build.lock"
     install_from --require-hashes --no-build-isolation -r "$root/requirements.lock"
     install_from --no-deps --no-build-isolation --no-index --editable "$root"
     wanted_stamp >"$root/.venv/stamp"

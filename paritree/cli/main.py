@@ -17,6 +17,7 @@ from paritree import __version__
 from paritree.cli import output
 
 COMMANDS: Final[Mapping[str, str]] = {
+    "demo": "See it work: three regions, three engines, known drift.",
     "init": "Write the datasets file from the regions' catalogues.",
     "diff": "Compare tables ad hoc; nothing to set up.",
     "sweep": "Compare datasets over their regions, through the coordinator.",
