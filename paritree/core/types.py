@@ -27,6 +27,15 @@ TEXT_RULES: Final = ("nfc", "rtrim", "casefold")
 SCALE_MAX: Final = 16_383
 """PostgreSQL's numeric holds at most this many fraction digits; more are a dead letter anyway."""
 
+LEVELS_MAX: Final = 32
+"""Types inside of types: what every engine can hold is far below, and every level costs stack when values are read."""
+_SHAPE_KEYS: Final[Mapping[str, frozenset[str]]] = {
+    "list": frozenset({"of"}),
+    "set": frozenset({"of"}),
+    "map": frozenset({"key", "value"}),
+    "struct": frozenset({"fields"}),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class LogicalType:
@@ -54,6 +63,11 @@ class LogicalType:
     def rounding_mode(self) -> str:
         """The rounding in force: floor for times, half_even for decimals, unless declared."""
         return self.rounding or ("half_even" if self.name == "decimal" else "floor")
+
+    @property
+    def levels(self) -> int:
+        """1 for a type without others inside."""
+        return 1 + max((kind.levels for kind in (*self.of, *(field for _, field in self.fields))), default=0)
 
     @property
     def is_collection(self) -> bool:
@@ -104,6 +118,16 @@ def parse_type(declared: object, where: str = "type") -> LogicalType:
     """
     if isinstance(declared, LogicalType):
         return declared
+    try:
+        kind = _parsed(declared, where)
+    except RecursionError:
+        kind = None
+    if kind is None or kind.levels > LEVELS_MAX:
+        raise ConfigError(f"{where}: a type has at most {LEVELS_MAX} levels")
+    return kind
+
+
+def _parsed(declared: object, where: str) -> LogicalType:
     if isinstance(declared, str):
         kind, rest = _parse_text(declared, where)
         if rest.strip():
@@ -121,6 +145,9 @@ def _parse_mapping(declared: Mapping[str, Any], where: str) -> LogicalType:
     if unknown := sorted(set(declared) - known):
         raise ConfigError(f"{where}: unknown rule '{unknown[0]}'", next_step=f"known rules: {', '.join(sorted(known))}")
     name = declared["type"]
+    shape = _SHAPE_KEYS.get(name, frozenset()) if isinstance(name, str) else frozenset()
+    if surplus := sorted(set(declared) & frozenset().union(*_SHAPE_KEYS.values()) - shape):
+        raise ConfigError(f"{where}: '{surplus[0]}' does not belong to {name}")
     if isinstance(name, str) and name not in ("list", "set", "map", "struct"):
         kind = parse_type(name, where)
     elif name == "struct":
@@ -178,7 +205,7 @@ def _struct(fields: Mapping[str, LogicalType], where: str) -> LogicalType:
 
 
 _WORD = re.compile(r"\s*([a-z]+)")
-_ARGUMENT = re.compile(r"\s*\(\s*([0-9]+|[a-z]+)\s*\)")
+_ARGUMENT = re.compile(r"\s*\(\s*([0-9]{1,9}|[a-z]+)\s*\)")
 _FIELD = re.compile(r"\s*([^\s:,{}]+)\s*:")
 
 
@@ -219,6 +246,8 @@ def _parse_struct(rest: str, where: str) -> tuple[LogicalType, str]:
         field = _FIELD.match(rest)
         if field is None:
             raise ConfigError(f"{where}: a struct is written struct{{name: type, ...}}")
+        if field.group(1) in fields:
+            raise ConfigError(f"{where}: the struct has two fields '{field.group(1)}'")
         fields[field.group(1)], rest = _parse_text(rest[field.end() :], where)
         if rest.lstrip().startswith("}"):
             return _struct(fields, where), _expect(rest, "}", where)
