@@ -27,6 +27,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "coordinator": "Run the coordinator.",
     "doctor": "Check connections, privileges, types and keys, and print the fix.",
     "pki": "Make and show certificates and keys.",
+    "conformance": "Check a file of golden vectors against this implementation.",
 }
 """Every command with its line in ``--help``, in the order shown there."""
 
