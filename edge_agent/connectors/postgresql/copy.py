@@ -29,6 +29,39 @@ STALL_SLACK_S: Final = 60.0
 _READY_TAIL: Final = b"Z\0\0\0\x05"
 
 
+class CopyAnswer:
+    """What the server says besides the data: errors, the number of rows, the end. Raises SourceError or ConfigError."""
+
+    def __init__(self, doing: str) -> None:
+        self._doing = doing
+        self._copied: int | None = None
+        self.error: ServerError | None = None
+
+    def message(self, kind: int, body: bytes) -> bool:
+        """Take a message other than CopyData; True when it was the last one."""
+        match chr(kind):
+            case "H" | "c" | "N" | "S" | "A":  # CopyOutResponse, CopyDone, notice, parameter status, notification
+                return False
+            case "C":
+                tag = body.rstrip(b"\0").split()
+                self._copied = int(tag[1]) if len(tag) == 2 and tag[0] == b"COPY" and tag[1].isdigit() else None
+                return False
+            case "E":  # ReadyForQuery follows, or the end of the connection when the error was fatal
+                self.error = _server_error(body)
+                return False
+            case "Z":
+                if self.error is not None:
+                    raise source_error(self.error, self._doing)
+                return True
+            case _:
+                raise malformed(f"a message of kind {kind} during COPY")
+
+    def rows_sent(self) -> int:
+        if self._copied is None:
+            raise malformed("COPY ended without a count of its rows")
+        return self._copied
+
+
 class SocketStream:
     """A framed stream read from the connection's socket, past libpq.
 
@@ -45,8 +78,7 @@ class SocketStream:
         limit_s = session.options.statement_timeout_ms / 1000
         self._socket = socket.socket(fileno=os.dup(session.connection.fileno()))
         self._socket.settimeout(limit_s + STALL_SLACK_S if limit_s else None)
-        self._error: ServerError | None = None
-        self._copied: int | None = None
+        self._answer = CopyAnswer(doing)
         self._tail = b""
         try:
             self._socket.sendall(b"Q" + (len(query) + 5).to_bytes(4, "big") + query + b"\0")
@@ -80,36 +112,18 @@ class SocketStream:
         return got
 
     def message(self, kind: int, body: bytes) -> bool:
-        match chr(kind):
-            case "H" | "c" | "N" | "S" | "A":  # CopyOutResponse, CopyDone, notice, parameter status, notification
-                return False
-            case "C":
-                tag = body.rstrip(b"\0").split()
-                self._copied = int(tag[1]) if len(tag) == 2 and tag[0] == b"COPY" and tag[1].isdigit() else None
-                return False
-            case "E":  # ReadyForQuery follows, or the end of the connection when the error was fatal
-                self._error = _server_error(body)
-                return False
-            case "Z":
-                self.close()
-                if self._error is not None:
-                    raise source_error(self._error, self._doing)
-                return True
-            case _:
-                raise malformed(f"a message of kind {kind} during COPY")
+        return self._answer.message(kind, body)
 
     def rows_sent(self) -> int:
-        if self._copied is None:
-            raise malformed("COPY ended without a count of its rows")
-        return self._copied
+        return self._answer.rows_sent()
 
     def close(self) -> None:
         """Close the duplicate of the socket; the connection stays. Idempotent."""
         self._socket.close()
 
     def _lost(self, error: OSError | None) -> ParitreeError:
-        if self._error is not None:
-            return source_error(self._error, self._doing)
+        if self._answer.error is not None:
+            return source_error(self._answer.error, self._doing)
         reason = "the server closed the connection" if error is None else str(error) or "timed out"
         return SourceError(f"postgresql: {self._doing}: {reason}", next_step="see the server's log", retryable=True)
 
