@@ -51,7 +51,10 @@ def _options() -> dict[str, Any]:
 def _sqlite(url: sa.URL) -> sa.Engine:
     if url.database in (None, "", ":memory:"):
         # One connection only: each would be another, empty database. Being a pool of one, it also takes turns.
-        engine = sa.create_engine(url, **_options(), pool_size=1, max_overflow=0, pool_timeout=BUSY_TIMEOUT_S)
+        shared = {"check_same_thread": False}
+        engine = sa.create_engine(
+            url, **_options(), pool_size=1, max_overflow=0, pool_timeout=BUSY_TIMEOUT_S, connect_args=shared
+        )
     else:
         folder = Path(url.database or "").parent
         if not folder.is_dir():
@@ -97,6 +100,8 @@ def translated(engine: sa.Engine) -> Iterator[None]:
         if isinstance(error, exc.DBAPIError) and not isinstance(error, exc.IntegrityError):
             raise SourceError(f"store {shown(engine.url)}: {_first_line(error)}") from None
         raise InvariantBroken(f"store: {type(error.orig).__name__} in a statement: {_first_line(error)}") from None
+    except (ValueError, TypeError) as error:  # of the JSON serializer, which some drivers call
+        raise InvariantBroken(f"store: {type(error).__name__} in a value that is no JSON") from None
     except exc.SQLAlchemyError as error:
         raise SourceError(f"store {shown(engine.url)}: {type(error).__name__}") from None
 
@@ -107,5 +112,6 @@ def _first_line(error: exc.StatementError) -> str:
 
 
 def shown(url: sa.URL) -> str:
-    """The URL for messages: no password, no driver name."""
-    return url.set(drivername=url.get_backend_name(), password=None).render_as_string()
+    """The URL for messages: no password, no driver name, no parameters."""
+    plain = sa.URL.create(url.get_backend_name(), url.username, None, url.host, url.port, url.database)
+    return plain.render_as_string()

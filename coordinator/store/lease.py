@@ -56,7 +56,7 @@ def _postgresql(engine: sa.Engine) -> Callable[[], None] | None:
     if connection.scalar(sa.select(sa.func.pg_try_advisory_lock(_LOCK))):
 
         def release() -> None:
-            connection.invalidate()  # ends the session, and the lock with it, instead of pooling both
+            connection.detach()  # closing then ends the session, and the lock with it, instead of pooling both
             connection.close()
 
         return release
