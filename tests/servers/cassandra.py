@@ -270,6 +270,11 @@ class CassandraServer:
         try:
             yield
         finally:
+            self.thaw()
+
+    def thaw(self) -> None:
+        """Let a frozen node go on."""
+        if self.process is not None:
             self.process.send_signal(signal.SIGCONT)
 
     def stop(self) -> None:

@@ -59,6 +59,11 @@ def translate(error: BaseException, doing: str) -> ParitreeError:
     return _answered(error, doing) or _unreachable(error, inner, doing)
 
 
+def speaks_another_protocol(error: BaseException) -> bool:
+    """Whether the server refused the protocol version that was asked for."""
+    return any("protocol_version" in str(each) for each in _causes(error))
+
+
 def _answered(error: BaseException, doing: str) -> ParitreeError | None:
     if isinstance(error, Unauthorized):
         return _unauthorized(error, doing)

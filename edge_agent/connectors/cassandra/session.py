@@ -23,7 +23,7 @@ from cassandra.query import BoundStatement, PreparedStatement
 
 from edge_agent.connectors.cassandra.cqltype import CqlType, from_driver
 from edge_agent.connectors.cassandra.decode import Rows, split
-from edge_agent.connectors.cassandra.errors import DRIVER_ERRORS, translate
+from edge_agent.connectors.cassandra.errors import DRIVER_ERRORS, speaks_another_protocol, translate
 from edge_agent.connectors.cassandra.options import Settings, tls_context
 from edge_agent.connectors.cassandra.reactor import CONNECTION_CLASS
 from paritree.core.errors import SourceError
@@ -31,14 +31,17 @@ from paritree.core.errors import SourceError
 CONNECT_TIMEOUT_S: Final = 10.0
 PAUSE_S: Final = 0.25
 """Before the second attempt at a page; doubled for each further one, with jitter so that shards do not fall in step."""
-FIRST_PAGE_ROWS: Final = 256
+FIRST_PAGE_ROWS: Final = 64
 """Rows may be as large as a page should be: the first one only finds out."""
 PAGE_BYTES: Final = 4 << 20
 """Two pages are in memory a scan: this one and the next."""
+PROTOCOLS: Final = (5, 4)
+"""Cassandra 4 and newer, 3.x: page bytes are the same in both."""
 CATALOGUE: Final = "catalogue"
 
-# Without a handler the standard library prints the driver's warnings to stderr, amid a report.
-logging.getLogger("cassandra").addHandler(logging.NullHandler())
+# The driver logs every failure with a traceback and raises it as well; it is the raised one that people get to see.
+if logging.getLogger("cassandra").level == logging.NOTSET:
+    logging.getLogger("cassandra").setLevel(logging.CRITICAL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +54,7 @@ class Page:
     def values(self) -> list[tuple[Any, ...]]:
         """The rows decoded by the driver: for catalogue tables."""
         columns = [
-            [None if cell is None else kind.from_binary(cell, 5) for cell in cells]
+            [None if cell is None else kind.from_binary(cell, PROTOCOLS[-1]) for cell in cells]
             for kind, cells in zip(self.types, split(self.rows, len(self.types)), strict=True)
         ]
         return list(zip(*columns, strict=True))
@@ -115,22 +118,29 @@ class Session:
         self.settings = settings
         # Never another datacenter: without a name, the one of the first host that answers.
         self._policy = DCAwareRoundRobinPolicy(local_dc=settings.dc)
-        doing = f"connecting to {settings.where}"
-        try:
-            self.cluster = self._cluster(secrets)
-        except DRIVER_ERRORS as error:
-            raise translate(error, doing) from error
-        try:
-            self.session = self.cluster.connect()
-        except DRIVER_ERRORS as error:
-            self.cluster.shutdown()
-            raise translate(error, doing) from error
+        self.cluster, self.session = self._connected(secrets)
         self.session.client_protocol_handler = _RawHandler
 
-    def _cluster(self, secrets: Mapping[str, str]) -> Cluster:
+    def _connected(self, secrets: Mapping[str, str]) -> tuple[Cluster, Any]:
+        doing = f"connecting to {self.settings.where}"
+        for version in PROTOCOLS:
+            cluster = None
+            try:
+                cluster = self._cluster(secrets, version)
+                return cluster, cluster.connect()
+            except DRIVER_ERRORS as error:
+                if cluster is not None:
+                    cluster.shutdown()
+                if version == PROTOCOLS[-1] or not speaks_another_protocol(error):
+                    raise translate(error, doing) from error
+        raise AssertionError("unreachable")  # the last protocol raises or returns
+
+    def _cluster(self, secrets: Mapping[str, str], version: int) -> Cluster:
         user = self.settings.user
         return Cluster(
             contact_points=list(self.settings.hosts),
+            # Asked for by number: the driver's own way down from the newest logs a warning for each connection.
+            protocol_version=version,
             execution_profiles={
                 EXEC_PROFILE_DEFAULT: self._profile(self.settings.level),
                 # System tables are local to each node: no other level means anything there.
