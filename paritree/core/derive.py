@@ -152,6 +152,9 @@ def _column(work: _Work, group: Group, in_key: bool) -> LogicalType:
             work.notes.append(f"column '{column.name}' of {region} is compared as '{group.name}'")
         if column.lost:
             work.notes.append(f"column '{group.name}' of {region} ({column.engine_type}): {column.lost}")
+    if in_key and (nanos := [region for region, column in group.columns.items() if column.precision == "ns"]):
+        text = f"key column '{group.name}' holds nanoseconds in {nanos[0]}, and rows are looked up by microseconds"
+        work.problem(text, "name another key")
     return _timed(work, group, _ruled(work, group, kind, in_key))
 
 

@@ -11,6 +11,7 @@ from paritree.core.schema import SourceColumn, TableSchema
 from paritree.core.types import LogicalType
 
 _BIND = 'bind it with column = "<source column>", or ignore it in the dataset'
+_OTHER_KEY = "name another key, or bind an expression that gives microseconds"
 
 
 def check_binding(profile: Profile, binding: Binding, schema: TableSchema) -> None:
@@ -18,8 +19,9 @@ def check_binding(profile: Profile, binding: Binding, schema: TableSchema) -> No
 
     Refused: a compared column without a source, or whose source is absent, has no logical type or cannot be read as
     the profile's type; a time that the engine holds coarser than the profile compares, or in nanoseconds without a
-    declared precision; a key that ignores case without a case rule; collections that the engine cannot hold empty
-    under a profile that tells empty from null. A nullable key column is none: its NULLs are dead letters.
+    declared precision; nanoseconds in the key; a key that ignores case without a case rule; collections that the
+    engine cannot hold empty under a profile that tells empty from null. A nullable key column is none of these: its
+    NULLs are dead letters.
     """
     problems = list(_problems(profile, binding, schema))
     refuse(f"dataset {profile.dataset}, table {binding.table}", problems)
@@ -63,6 +65,8 @@ def _fit(name: str, kind: LogicalType, source: SourceColumn, in_key: bool) -> It
         return
     if has_time(kind) and source.precision is not None:
         yield from _precision(name, kind, source.precision)
+        if in_key and source.precision == "ns":
+            yield Problem(f"key column '{name}' holds nanoseconds, and rows are looked up by microseconds", _OTHER_KEY)
     if in_key and source.caseless and kind.name == "text" and "casefold" not in kind.rules:
         text = f"key column '{name}': {source.name} ({source.engine_type}) ignores case, so its keys need a case rule"
         yield Problem(text, LINES.rule(name, "casefold"))

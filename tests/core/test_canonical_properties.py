@@ -106,6 +106,37 @@ def test_json_numbers_do_not_depend_on_their_writing(digits: int, exponent: int,
     assert encode(plain, kind) == encode(moved, kind)
 
 
+def strict_json(text: str) -> bool:
+    """Whether it is JSON by RFC 8259, by another reader."""
+
+    def refuse(_: str) -> Any:
+        raise ValueError
+
+    try:
+        json.loads(text, parse_constant=refuse)
+    except ValueError:
+        return False
+    return True
+
+
+PIECES = st.sampled_from(
+    ["[", "]", "{", "}", ",", ":", '"', '"a"', '"b":', " ", "1", "0", "-", ".5", "e1", "true", "null"]
+)
+
+
+@given(
+    st.one_of(st.lists(PIECES, max_size=12).map("".join), st.text('[]{}",:0123456789.eE+- \ntrufalsn\\', max_size=12))
+)
+def test_json_is_malformed_exactly_where_another_reader_says_so(text: str) -> None:
+    try:
+        encode(text, LogicalType("json"))
+    except DeadLetter as error:
+        if error.message == "malformed JSON":
+            assert not strict_json(text)
+        return
+    assert strict_json(text)
+
+
 def read(packed: bytes) -> Any:
     return msgpack.unpackb(packed, strict_map_key=False, object_pairs_hook=lambda pairs: ("map", pairs))
 

@@ -293,3 +293,9 @@ def test_all_mistakes_are_listed_at_once() -> None:
 def test_losses_are_noted() -> None:
     found = pair(column("c", "decimal", lost="the scale"), column("c", "decimal"))
     assert found.notes == ("column 'c' of eu (decimal): the scale",)
+
+
+def test_rows_cannot_be_looked_up_by_nanoseconds() -> None:
+    at = column("at", "timestamp", precision="ns")
+    with pytest.raises(ConfigError, match="looked up by microseconds; name another key"):
+        derive(schema(ID, at), schema(ID, at), key=["at"], precision={"at": "us"})

@@ -162,3 +162,8 @@ def test_constants_and_expressions_need_no_source_and_parts_need_theirs() -> Non
     schema = TableSchema("t", (SourceColumn("x", "integer", parse_type("int")),))
     with pytest.raises(ConfigError, match="no source column 'y'"):
         check_binding(profile, Binding("d", "t", ("a",), columns), schema)
+
+
+def test_rows_cannot_be_looked_up_by_nanoseconds() -> None:
+    assert "looked up by microseconds" in refusal("timestamp(us)", "timestamp", key="c", precision="ns")
+    check("timestamp(us)", "timestamp", key="c", precision="us")
