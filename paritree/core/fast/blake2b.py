@@ -1,14 +1,10 @@
 """BLAKE2b (RFC 7693) as far as keyed digests need it: constants, and the state after the key block.
 
 A keyed digest hashes the key, padded to a block of 128 bytes, before the message. The state after that block is the
-same for every message, so it is computed once a key and each digest saves one block. Only an empty message differs:
-then the key block is the last one.
+same for every message, so it is computed once a key and each digest saves one block.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
-from hashlib import blake2b
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,20 +37,14 @@ SIGMA = (*_PERMUTATIONS, *_PERMUTATIONS[:2])
 _MASK = (1 << 64) - 1
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class KeyedState:
-    """What a key makes of BLAKE2b: ``words`` (8,) uint64 after the key block, ``empty`` the digest of no message."""
+def key_state(key: bytes, digest_bytes: int) -> NDArray[np.uint64]:
+    """The state words, (8,), after the block of a key of 1 to 64 bytes, for digests of 1 to 64 bytes.
 
-    words: NDArray[np.uint64]
-    empty: bytes
-
-    @classmethod
-    def of(cls, key: bytes, digest_bytes: int) -> KeyedState:
-        """The state of a key of 1 to 64 bytes and a digest of 1 to 64 bytes."""
-        words = list(IV)
-        words[0] ^= 0x01010000 ^ len(key) << 8 ^ digest_bytes
-        words = compressed(words, key.ljust(BLOCK_BYTES, b"\0"), BLOCK_BYTES, last=False)
-        return cls(np.array(words, np.uint64), blake2b(key=key, digest_size=digest_bytes).digest())
+    It serves every message but the empty one, whose last block the key block would be.
+    """
+    words = list(IV)
+    words[0] ^= 0x01010000 ^ len(key) << 8 ^ digest_bytes
+    return np.array(compressed(words, key.ljust(BLOCK_BYTES, b"\0"), BLOCK_BYTES, last=False), np.uint64)
 
 
 def compressed(state: list[int], block: bytes, counter: int, *, last: bool) -> list[int]:

@@ -25,8 +25,8 @@ from paritree.core.digest import DIGEST_BYTES, DatasetKeys
 from paritree.core.digester import REJECTS, DeadRow, DigestBatch, PlainDigester, RandomBytes
 from paritree.core.errors import DeadLetter, InvariantBroken
 from paritree.core.fast import layout as at
-from paritree.core.fast.blake2b import KeyedState
-from paritree.core.fast.plan import Column, canonical_column, described
+from paritree.core.fast.blake2b import key_state
+from paritree.core.fast.plan import Column, canonical_column, check_offsets, described
 from paritree.core.fast.warming import kernel
 from paritree.core.profile import Profile
 from paritree.core.types import LogicalType
@@ -67,8 +67,7 @@ class CompiledDigester:
         self._profile = profile
         self._plain = PlainDigester(profile, keys, random_bytes)
         self._columns = profile.row_columns
-        key_state = KeyedState.of(keys.for_key, DIGEST_BYTES).words
-        row_state = KeyedState.of(keys.for_row, DIGEST_BYTES).words
+        for_key, for_row = key_state(keys.for_key, DIGEST_BYTES), key_state(keys.for_row, DIGEST_BYTES)
         values = RowEncoder(profile)
         ruled = {name: (name, profile.columns[name], _of(values, name)) for name in self._columns}
         bare = {name: profile.columns[name].bare for name in profile.key}
@@ -76,12 +75,12 @@ class CompiledDigester:
         key_columns = tuple(ruled[name] for name in profile.key)
         keep = at.KEEP if is_bare else 0
         self._strings = [
-            _Strings(key_columns, at.IN_KEY | at.HASH | keep, key_state),
-            _Strings(tuple(ruled[name] for name in self._columns), at.HASH, row_state),
+            _Strings(key_columns, at.IN_KEY | at.HASH | keep, for_key),
+            _Strings(tuple(ruled[name] for name in self._columns), at.HASH, for_row),
         ]
         if not is_bare:
             locator = tuple((name, bare[name], encoder(bare[name])) for name in profile.key)
-            self._strings.append(_Strings(locator, at.IN_KEY | at.KEEP, key_state))
+            self._strings.append(_Strings(locator, at.IN_KEY | at.KEEP, for_key))
 
     def digest(self, batch: pa.RecordBatch) -> DigestBatch:
         """The digests of every row; see :class:`~paritree.core.digester.Digester`."""
@@ -128,6 +127,7 @@ class CompiledDigester:
         column = None if plain else described(array, kind, number)
         if column is not None:
             return column
+        check_offsets(array)
         packed: list[bytes] = []
         for row, value in enumerate(plain_values(array, kind)):
             try:

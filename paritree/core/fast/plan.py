@@ -41,6 +41,7 @@ _INTEGERS = {
 }
 _TEXTS = (pa.utf8(), pa.large_utf8())
 _BINARIES = (pa.binary(), pa.large_binary())
+_LARGE = (pa.large_utf8(), pa.large_binary())
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,28 @@ def described(array: pa.Array, kind: LogicalType, number: int) -> Column | None:
     words[at.NUMBER] = number
     span_bytes = _place(array, words)
     return Column(words, (array,), span_bytes)
+
+
+def check_offsets(array: pa.Array) -> None:
+    """Raise InvariantBroken where the offsets of an array or of what it holds go back or past the end of their data."""
+    kind = array.type
+    if pa.types.is_struct(kind):
+        for i in range(kind.num_fields):
+            check_offsets(array.field(i))
+    elif pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_map(kind):
+        _check(np.asarray(array.offsets), len(array.values))
+        check_offsets(array.values)
+    elif kind in _TEXTS or kind in _BINARIES:
+        _, offsets, data = array.buffers()
+        width = np.int64 if kind in _LARGE else np.int32
+        if len(array):
+            known = np.frombuffer(offsets, width)[array.offset : array.offset + len(array) + 1]
+            _check(known, 0 if data is None else data.size)
+
+
+def _check(offsets: NDArray[Any], items: int) -> None:
+    if len(offsets) and (offsets[0] < 0 or offsets[-1] > items or (offsets[1:] < offsets[:-1]).any()):
+        raise InvariantBroken("its Arrow offsets go back or past the end of its data")
 
 
 def canonical_column(packed: list[bytes], number: int) -> Column:
@@ -101,12 +124,12 @@ def _place(array: pa.Array, words: Words) -> int:
     if words[at.READ] == at.READ_NONE:
         return 0
     if array.null_count:
-        words[at.VALIDITY] = _address(buffers[0], first + rows, 1)
+        words[at.VALIDITY] = address_of(buffers[0], first + rows, 1)
     if words[at.READ] == at.READ_BIT:
-        words[at.DATA] = _address(buffers[1], first + rows, 1)
+        words[at.DATA] = address_of(buffers[1], first + rows, 1)
     elif len(buffers) == 3:
-        width = 8 if array.type in (pa.large_utf8(), pa.large_binary()) else 4
-        words[at.OFFSETS] = _address(buffers[1], first + rows + 1, 8 * width) + first * width
+        width = 8 if array.type in _LARGE else 4
+        words[at.OFFSETS] = address_of(buffers[1], first + rows + 1, 8 * width) + first * width
         words[at.WIDTH] = width
         if buffers[2] is not None:
             words[at.DATA], words[at.DATA_BYTES] = buffers[2].address, buffers[2].size
@@ -114,14 +137,15 @@ def _place(array: pa.Array, words: Words) -> int:
         return max(0, int(ends[1]) - int(ends[0]))
     else:
         bits = int(array.type.bit_width)
-        words[at.DATA] = _address(buffers[1], first + rows, bits) + first * bits // 8
+        words[at.DATA] = address_of(buffers[1], first + rows, bits) + first * bits // 8
         words[at.DATA_BYTES] = buffers[1].size - first * bits // 8
         words[at.WIDTH] = bits // 8
         return rows * bits // 8 if words[at.SPAN_COUNTS] else 0
     return 0
 
 
-def _address(buffer: pa.Buffer | None, items: int, bits: int) -> int:
+def address_of(buffer: pa.Buffer | None, items: int, bits: int) -> int:
+    """Where a buffer begins. Raises InvariantBroken unless it holds so many items of so many bits."""
     if buffer is None or 8 * buffer.size < items * bits:
         raise InvariantBroken("an Arrow buffer is shorter than its array")
     return int(buffer.address)

@@ -215,7 +215,8 @@ def read_numbers(column: Any, tile: Tile) -> None:
         scales[i] = 0
         if valid[i]:
             value, scale, decided = read_number(sources[i], lengths[i], fraction_allowed)
-            values[i] = value
-            scales[i] = scale
-            if not decided:
+            if decided:
+                values[i] = value
+                scales[i] = scale
+            else:
                 mark(column, tile, i)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from paritree.core.digest import DIGEST_BYTES
 from paritree.core.errors import InvariantBroken
 from paritree.core.fast.layout import WIDE
+from paritree.core.fast.plan import check_offsets
 from paritree.core.fast.warming import kernel
 from paritree.core.order import run_order
 
@@ -61,13 +62,9 @@ def _checked(digests: U8, rows: int) -> U8:
 def _spans(locators: pa.Array) -> tuple[NDArray[np.int64], U8]:
     if locators.type != pa.large_binary() or locators.null_count:
         raise InvariantBroken("locators are large binaries without null")
+    check_offsets(locators)
     _, offsets_buffer, data_buffer = locators.buffers()
     data = np.zeros(0, np.uint8) if data_buffer is None else np.frombuffer(data_buffer, np.uint8)
     if not len(locators):
         return np.zeros(1, np.int64), data
-    offsets = np.frombuffer(offsets_buffer, np.int64)[locators.offset : locators.offset + len(locators) + 1]
-    if len(offsets) <= len(locators) or not 0 <= offsets[0] <= offsets[-1] <= len(data):
-        raise InvariantBroken("the locators' offsets point outside their data")
-    if (offsets[1:] < offsets[:-1]).any():
-        raise InvariantBroken("the locators' offsets go back")
-    return offsets, data
+    return np.frombuffer(offsets_buffer, np.int64)[locators.offset : locators.offset + len(locators) + 1], data

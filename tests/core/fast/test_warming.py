@@ -1,0 +1,90 @@
+"""Where kernels are kept, what the first run says, and what it costs those who need none."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from paritree.core.errors import ConfigError
+from paritree.core.fast import warming
+
+ROOT = Path(__file__).parents[3]
+WARM_THE_SORT = """
+from paritree.core.fast import warming
+warming.KERNELS = tuple(k for k in warming.KERNELS if k[0] == "sorting")
+print(warming.warm(print))
+from paritree.core.fast.compiler import cache_directory
+print(cache_directory())
+"""
+
+
+def run(code: str, **environment: str) -> list[str]:
+    """The lines that a fresh interpreter prints."""
+    command = [sys.executable, "-W", "error", "-c", code]
+    done = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_numba_is_imported_by_the_first_digester_only() -> None:
+    code = "import sys, paritree.core.fast.digester, paritree.core.fast.sort; print('numba' in sys.modules)"
+    assert run(code) == ["False"]
+
+
+def test_first_run_says_what_it_compiles_and_the_second_is_silent(tmp_path: Path) -> None:
+    first = run(WARM_THE_SORT, NUMBA_CACHE_DIR=str(tmp_path))
+    assert first[:2] == ["compiling the sorting kernels, once on this machine", "True"]
+    assert Path(first[2]).parent == tmp_path
+    assert list(Path(first[2]).rglob("*.nbc"))
+    assert run(WARM_THE_SORT, NUMBA_CACHE_DIR=str(tmp_path))[0] == "False"
+
+
+def test_the_users_cache_is_used_and_nothing_is_written_beside_the_source(tmp_path: Path) -> None:
+    before = set((ROOT / "paritree/core/fast").rglob("*.nb?"))
+    lines = run(
+        "from paritree.core.fast.compiler import cache_directory; print(cache_directory())",
+        NUMBA_CACHE_DIR="",
+        XDG_CACHE_HOME=str(tmp_path),
+    )
+    assert Path(lines[0]).parent == tmp_path / "paritree"
+    assert set((ROOT / "paritree/core/fast").rglob("*.nb?")) == before
+
+
+def test_without_a_writable_folder_kernels_still_work(tmp_path: Path) -> None:
+    """A file stands where the folder would be: no user, not even root, can write there."""
+    (tmp_path / "file").write_text("")
+    lines = run(WARM_THE_SORT, NUMBA_CACHE_DIR=str(tmp_path / "file"))
+    assert lines == ["compiling the sorting kernels, once on this machine", "True", "None"]
+
+
+def test_warm_has_every_kernel_ready() -> None:
+    warming.warm()
+    assert all(warming.is_cached(name) for _, name, _ in warming.KERNELS)
+    assert warming.warm(pytest.fail) is False
+
+
+def test_an_unusable_numba_is_an_error_that_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(warming, "_loaded", {})
+    monkeypatch.setattr(sys, "byteorder", "big")
+    with pytest.raises(ConfigError, match=r"big-endian; .* plain digester"):
+        warming.kernel("encode_rows")
+
+
+def test_a_missing_numba_is_an_error_that_says_what_to_do() -> None:
+    code = """
+import sys
+sys.modules["numba"] = None
+from paritree.core.errors import ConfigError
+from paritree.core.fast.warming import kernel
+try:
+    kernel("encode_rows")
+except ConfigError as error:
+    print(error.next_step)
+"""
+    assert run(code) == ["repair the installation of numba and llvmlite, or choose the plain digester"]
