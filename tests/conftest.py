@@ -33,3 +33,11 @@ def cassandra() -> Iterator[CassandraServer]:
 
     with CassandraServer() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def pki_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an authority and certificates for a coordinator, an operator and agents (see conftest_tls)."""
+    from conftest_tls import make_pki
+
+    return make_pki(tmp_path_factory.mktemp("pki"))

@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError, Message
 
 from paritree.core import messages as m
 from paritree.core.errors import InvariantBroken, PeerError
-from paritree.core.limits import MESSAGE_BYTES_MAX
+from paritree.core.limits import HELLO_DATASETS_MAX, MESSAGE_BYTES_MAX
 from paritree.wire import validity
 from paritree.wire.frames import Cancel, FromAgent, ToAgent, Welcome
 from paritree.wire.packing import pack_u32, pack_u64, presentable, refusal_code, split, unique, unpack_u32, unpack_u64
@@ -172,6 +172,8 @@ def _put_hello(out: pb.Hello, hello: m.Hello) -> None:
 
 
 def _get_hello(hello: pb.Hello) -> m.Hello:
+    if len(hello.datasets) > HELLO_DATASETS_MAX:
+        raise Malformed(f"hello.datasets has more than {HELLO_DATASETS_MAX} entries")
     offers = tuple(m.DatasetOffer(o.dataset, o.profile_id, o.canonical_version, o.key_id) for o in hello.datasets)
     return m.Hello(hello.region, hello.agent, hello.instance, offers, hello.protocol)
 
@@ -354,6 +356,8 @@ def _put_look(out: pb.Look, look: m.Look) -> None:
 
 
 def _get_look(look: pb.Look) -> m.Look:
+    if len(look.key_digest) != validity.KEY_DIGEST_BYTES:  # half a million empty looks fit into one message
+        raise Malformed(f"look.key_digest is not {validity.KEY_DIGEST_BYTES} bytes")
     return m.Look(
         key_digest=look.key_digest,
         indexed=split("look.indexed", look.indexed, validity.ROW_DIGEST_BYTES),

@@ -13,7 +13,9 @@ from paritree.wire.packing import line
 
 METADATA_KEY: Final = "paritree-error-bin"
 METADATA_BYTES_MAX: Final = 4_096
-"""gRPC refuses metadata above 8 KiB by default; ours has two sentences."""
+MESSAGE_CHARS_MAX: Final = 500
+NEXT_STEP_CHARS_MAX: Final = 300
+"""gRPC refuses metadata above 8 KiB, in base64; 800 characters of 4 bytes are 4.3 KiB."""
 FAMILIES: Final[dict[str, type[ParitreeError]]] = {
     kind.__name__: kind for kind in (PeerError, ConfigError, SourceError, InvariantBroken)
 }
@@ -37,10 +39,11 @@ async def abort(context: grpc.aio.ServicerContext[Any, Any], error: ParitreeErro
     content = json.dumps(
         {
             "family": next((name for name, kind in FAMILIES.items() if isinstance(error, kind)), "PeerError"),
-            "message": line(error.message, 1_000),
-            "next_step": line(error.next_step, 500),
+            "message": line(error.message, MESSAGE_CHARS_MAX),
+            "next_step": line(error.next_step, NEXT_STEP_CHARS_MAX),
             "retryable": error.retryable,
-        }
+        },
+        ensure_ascii=False,
     )
     code = grpc.StatusCode.UNAVAILABLE if error.retryable else grpc.StatusCode.FAILED_PRECONDITION
     # The details are for clients that are not ours; HTTP/2 headers take ASCII.
@@ -66,8 +69,7 @@ def _sent(error: grpc.aio.AioRpcError) -> ParitreeError | None:
     try:
         said = json.loads(content)
         kind = FAMILIES[said["family"]]
-        return kind(
-            line(said["message"], 1_000), next_step=line(said["next_step"], 500), retryable=bool(said["retryable"])
-        )
+        message, next_step = line(said["message"], MESSAGE_CHARS_MAX), line(said["next_step"], NEXT_STEP_CHARS_MAX)
+        return kind(message, next_step=next_step, retryable=bool(said["retryable"]))
     except (ValueError, KeyError, TypeError, AttributeError):
         return None

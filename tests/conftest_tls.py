@@ -1,0 +1,52 @@
+"""Certificates for tests, made with paritree's own PKI, and the files that processes read."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+
+from paritree.cli.pki import write_private
+from paritree.pki import Authority, Credential
+from paritree.tls import Role, Tls, load_tls
+
+TRUST_DOMAIN = "test.example"
+REGIONS = ("eu", "us", "ap")
+HOSTS = ("localhost", "127.0.0.1", "::1")
+
+
+def now() -> dt.datetime:
+    return dt.datetime.now(dt.UTC)
+
+
+def make_pki(folder: Path) -> Path:
+    """Write ca, coordinator, operator-ops and agent-<region>-a1 (.pem and .key) into the folder."""
+    authority = Authority.create(TRUST_DOMAIN, now=now())
+    write_pair(folder, "ca", authority.credential)
+    write_pair(folder, "coordinator", authority.coordinator(HOSTS, now=now()))
+    write_pair(folder, "operator-ops", authority.operator("ops", now=now()))
+    for region in REGIONS:
+        write_pair(folder, f"agent-{region}-a1", authority.agent(region, "a1", now=now()))
+    return folder
+
+
+def write_pair(folder: Path, name: str, credential: Credential) -> None:
+    write_private(folder / f"{name}.key", credential.key, force=False)
+    write_private(folder / f"{name}.pem", credential.certificate, force=False)
+
+
+def tls_of(folder: Path, name: str, role: Role) -> Tls:
+    """The checked TLS files of one of the names in the folder."""
+    return load_tls(folder / "ca.pem", folder / f"{name}.pem", folder / f"{name}.key", role=role)
+
+
+def agent_tls(folder: Path, region: str = "eu") -> Tls:
+    return tls_of(folder, f"agent-{region}-a1", Role.AGENT)
+
+
+def coordinator_tls(folder: Path) -> Tls:
+    return tls_of(folder, "coordinator", Role.COORDINATOR)
+
+
+def with_credential(folder: Path, credential: Credential) -> Tls:
+    """Unchecked: a credential that load_tls would refuse, under the folder's authority."""
+    return Tls((folder / "ca.pem").read_bytes(), credential)

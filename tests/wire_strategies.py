@@ -1,0 +1,156 @@
+"""Hypothesis strategies for every message of the stream."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+
+from paritree.core import limits
+from paritree.core import messages as m
+from paritree.wire.frames import Cancel, Welcome
+
+u32s = st.integers(0, 2**32 - 1)
+u64s = st.integers(0, 2**64 - 1)
+names = st.text(st.characters(categories=["L", "N", "P", "S"]), min_size=1, max_size=40)
+texts = st.text(st.characters(categories=["L", "N", "P", "S"]), max_size=80)
+seconds = st.floats(0, 1e9, allow_nan=False)
+sweep_ids = st.text("abcdef0123456789-", min_size=1, max_size=36)
+
+
+def arrays(elements: st.SearchStrategy[int], dtype: type, max_size: int = 40) -> st.SearchStrategy[Any]:
+    return st.lists(elements, max_size=max_size).map(lambda values: np.array(values, dtype))
+
+
+def digests(size: int, max_size: int = 6, **options: Any) -> st.SearchStrategy[tuple[bytes, ...]]:
+    return st.lists(st.binary(min_size=size, max_size=size), max_size=max_size, **options).map(tuple)
+
+
+def by_digest(values: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[bytes, Any]]:
+    return st.dictionaries(st.binary(min_size=16, max_size=16), values, max_size=5)
+
+
+offers = st.builds(m.DatasetOffer, names, st.binary(min_size=16, max_size=16), u32s, st.binary(min_size=8, max_size=8))
+hellos = st.builds(
+    m.Hello, names, names, names, st.lists(offers, max_size=5, unique_by=lambda o: o.dataset).map(tuple), u32s
+)
+welcomes = st.builds(Welcome, names, u32s)
+cancels = st.builds(Cancel, u64s, sweep_ids)
+
+
+@st.composite
+def nodes(draw: st.DrawFn, *, ascending: bool) -> tuple[int, Any]:
+    bits = draw(st.integers(0, limits.LEAF_BITS_MAX))
+    prefixes = draw(st.lists(st.integers(0, (1 << bits) - 1), max_size=30, unique=ascending))
+    return bits, np.array(sorted(prefixes) if ascending else prefixes, np.uint64)
+
+
+@st.composite
+def children_asks(draw: st.DrawFn) -> m.AskChildren:
+    bits, prefixes = draw(nodes(ascending=False).filter(lambda pair: pair[0] < limits.LEAF_BITS_MAX))
+    return m.AskChildren(bits, draw(st.integers(bits + 1, min(bits + 10, limits.LEAF_BITS_MAX))), prefixes)
+
+
+request_bodies = st.one_of(
+    st.builds(m.Begin, names, st.binary(min_size=16, max_size=16), u32s),
+    children_asks(),
+    nodes(ascending=True).map(lambda pair: m.AskLists(*pair)),
+    st.builds(
+        m.AskDetail,
+        arrays(u64s, np.uint64),
+        digests(16),
+        by_digest(st.binary(max_size=60)),
+        st.booleans(),
+        st.booleans(),
+    ),
+    st.builds(m.AskReveal, digests(16), texts),
+    st.just(m.End()),
+)
+requests = st.builds(m.Request, u64s, sweep_ids, request_bodies, st.floats(0.001, limits.TIMEOUT_S_MAX))
+
+headers = st.builds(
+    m.Header,
+    names,
+    st.binary(min_size=16, max_size=16),
+    u32s,
+    st.binary(min_size=8, max_size=8),
+    sweep_ids,
+    texts,
+)
+deads = st.builds(m.DeadLetters, u64s, u64s, st.dictionaries(texts, u64s, max_size=5))
+looks = st.builds(
+    m.Look,
+    st.binary(min_size=16, max_size=16),
+    digests(16, 3).map(lambda d: tuple(sorted(d))),
+    digests(16, 3).map(lambda d: tuple(sorted(d))),
+    texts,
+    digests(8),
+    st.none() | st.integers(-(2**63), 2**63 - 1),
+    st.binary(max_size=50),
+)
+
+
+@st.composite
+def readies(draw: st.DrawFn) -> m.Ready:
+    bits = draw(st.integers(0, 5))
+    sums = draw(st.lists(u64s, min_size=1 << bits, max_size=1 << bits))
+    duplicates = draw(arrays(u64s, np.uint64, 5))
+    return m.Ready(
+        draw(headers),
+        draw(names),
+        draw(u64s),
+        draw(u64s),
+        draw(u64s),
+        bits,
+        np.array(sums, np.uint64),
+        draw(st.booleans()),
+        draw(seconds),
+        draw(seconds),
+        len(duplicates) + draw(st.integers(0, 9)),
+        duplicates,
+        draw(deads),
+        draw(st.sampled_from(["nothing", "tokens", "keys"])),
+        draw(st.booleans()),
+        draw(st.lists(texts, max_size=4).map(tuple)),
+    )
+
+
+@st.composite
+def row_lists(draw: st.DrawFn) -> m.Lists:
+    counts = draw(st.lists(st.integers(0, 4), max_size=6))
+    rows = [draw(st.lists(u64s, min_size=sum(counts), max_size=sum(counts))) for _ in range(3)]
+    return m.Lists(draw(headers), np.array(counts, np.uint32), *(np.array(row, np.uint64) for row in rows))
+
+
+reply_bodies = st.one_of(
+    st.builds(m.Progress, u32s, u32s, u64s),
+    readies(),
+    st.builds(m.Children, headers, arrays(u64s, np.uint64)),
+    row_lists(),
+    st.builds(m.Details, headers, st.lists(looks, max_size=5).map(tuple)),
+    st.builds(m.Revealed, headers, by_digest(st.text(max_size=60)), texts),
+    st.builds(m.Refusal, st.sampled_from(m.RefusalCode), texts, st.booleans()),
+    st.just(m.Ended()),
+)
+
+
+@st.composite
+def replies(draw: st.DrawFn) -> m.Reply:
+    body = draw(reply_bodies)
+    sweep_id = body.header.sweep_id if hasattr(body, "header") else draw(sweep_ids)
+    return m.Reply(draw(u64s), sweep_id, draw(u32s), draw(st.booleans()), body)
+
+
+from_agent = st.one_of(hellos, replies())
+to_agent = st.one_of(welcomes, requests, cancels)
+
+
+def plain(value: Any) -> Any:
+    """A message as nested plain values, so that messages with arrays can be compared."""
+    if dataclasses.is_dataclass(value):
+        return type(value).__name__, {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, np.ndarray):
+        return value.dtype.name, value.tolist()
+    return value
