@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -148,9 +149,11 @@ def test_tokens_are_all_that_leaves_by_default_and_their_region_resolves_them(fl
 
 
 def test_a_region_that_dies_in_the_middle_is_unknown_and_the_rest_is_reported(fleet, stores, planted):
-    start(fleet, stores, dict.fromkeys(REGIONS, 'policy = { disclosure = "keys" }'))
-    fleet.stop("agent-us", signal.SIGKILL)
+    start(fleet, stores, dict.fromkeys(REGIONS, 'policy = { disclosure = "keys" }\nshard_rows = 2000'))
+    killer = threading.Thread(target=_kill_when_scanning, args=(fleet,))
+    killer.start()
     report, code = fleet.sweep("flights", "--purpose", "test")
+    killer.join()
     assert code == 1
     assert {v["verdict"] for v in report["verdicts"]} == {"different", "unknown"}
     assert next(v["regions"] for v in report["verdicts"] if v["verdict"] == "unknown") == ["us"]
@@ -186,6 +189,14 @@ def test_equal_tables_are_equal_across_engines_and_healing_is_noticed(fleet, sto
         cursor.execute(f"INSERT INTO flights ({', '.join(COLUMNS)}) VALUES ({marks})", row)
     report, code = fleet.sweep("flights")
     assert (report["verdict"], code) == ("equal", 0)
+
+
+def _kill_when_scanning(fleet: Fleet) -> None:
+    deadline = time.monotonic() + 300
+    while not any((fleet.folder / "spool-us").glob("flights/*/*.run")):
+        assert time.monotonic() < deadline, "the scan never began"
+        time.sleep(0.01)
+    fleet.stop("agent-us", signal.SIGKILL)
 
 
 def _present(connection: psycopg.Connection[Any], row: Row) -> bool:

@@ -15,6 +15,18 @@ from typing import Any, Self
 
 PARITREE = [sys.executable, "-m", "paritree.cli.main"]
 CONNECT_S = 60.0
+RECORDER = """
+import os, sys
+import paritree.wire.codec as codec
+decode, out = codec.decode_from_agent, open(sys.argv.pop(1), "ab", buffering=0)
+def recorded(data):
+    out.write(len(data).to_bytes(4, "big") + data)
+    return decode(data)
+codec.decode_from_agent = recorded
+from paritree.cli.main import main
+main()
+"""
+"""Runs the command line, and writes every message that comes from an agent into a file first."""
 
 
 def free_port() -> int:
@@ -46,7 +58,8 @@ class Fleet:
         """Write the datasets file that all sides read."""
         (self.folder / "datasets.toml").write_text(text)
 
-    def start_coordinator(self) -> None:
+    def start_coordinator(self, record: Path | None = None) -> None:
+        """``record`` is a file that gets every message from the agents, as it came out of TLS."""
         file = self.folder / "coordinator.toml"
         file.write_text(
             f'listen = "127.0.0.1:{self.port}"\ndatasets = "datasets.toml"\n'
@@ -55,7 +68,8 @@ class Fleet:
             f'[client]\naddress = "localhost:{self.port}"\ncert = "{self.pki}/operator-ops.pem"\n'
             f'key = "{self.pki}/operator-ops.key"\nca = "{self.pki}/ca.pem"\n'
         )
-        self._start("coordinator", "coordinator", "run", "--config", str(file))
+        command = PARITREE if record is None else [sys.executable, "-c", RECORDER, str(record)]
+        self._start("coordinator", "coordinator", "run", "--config", str(file), command=command)
 
     def agent_file(self, region: str, url: str, *, extra: str = "", port: int | None = None, pki: str = "") -> Path:
         """Write one region's agent file; ``pki`` names other certificate files than the region's own."""
@@ -72,11 +86,11 @@ class Fleet:
     def start_agent(self, region: str, url: str, **options: Any) -> None:
         self._start(f"agent-{region}", "agent", "run", "--config", str(self.agent_file(region, url, **options)))
 
-    def _start(self, name: str, *args: str) -> None:
+    def _start(self, name: str, *args: str, command: Sequence[str] = PARITREE) -> None:
         log = (self.folder / f"{name}.log").open("ab")
         with log:
             self.processes[name] = subprocess.Popen(
-                [*PARITREE, *args], stdout=log, stderr=log, stdin=subprocess.DEVNULL
+                [*command, *args], stdout=log, stderr=log, stdin=subprocess.DEVNULL
             )
 
     def log(self, name: str) -> str:
