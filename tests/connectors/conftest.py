@@ -1,18 +1,20 @@
 """The contract suite's fixtures: every connector of the entry points, each with its class of switches.
 
-``switches/<engine>.py`` has one subclass of :class:`switches.base.Switches`; an engine without one fails the collection,
-and so does a missing server: nothing is skipped. A hole is written in its engine's switches and is an expected failure,
-strictly: a hole that has closed fails the suite until it is taken out.
+``switches/<engine>.py`` has one subclass of :class:`switches.base.Switches`; an engine without one fails the
+collection, a missing server its tests: nothing is skipped. A hole is written in its engine's switches and is an
+expected failure, strictly: a hole that has closed fails the suite until it is taken out.
 """
 
 from __future__ import annotations
 
+import itertools
 import sys
 import tomllib
 from collections.abc import Iterator
 from importlib import import_module, resources
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -22,6 +24,11 @@ from switches.base import Switches
 
 from edge_agent.connectors.registry import GROUP
 
+if TYPE_CHECKING:
+    from connectors.pg_case import PgCase
+    from servers.postgresql import PostgresqlServer
+
+_DATABASES = itertools.count()
 ENGINES = sorted(point.name for point in entry_points(group=GROUP))
 
 
@@ -42,7 +49,7 @@ def type_rows(engine: str) -> list[str]:
     for package in switches_of(engine).packages:
         with resources.files(package).joinpath("types.toml").open("rb") as file:
             out += [f"{package.rpartition('.')[2]}:{row}" for row in tomllib.load(file)]
-    return out
+    return [row for row in out if row not in switches_of(engine).other_rows]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -76,3 +83,17 @@ def store(engine: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterat
         yield made
     finally:
         made.close()
+
+
+@pytest.fixture
+def pg(postgresql: PostgresqlServer) -> Iterator[PgCase]:
+    """An empty PostgreSQL database with a connector on it."""
+    from connectors.pg_case import PgCase
+
+    name = f"case_{next(_DATABASES)}"
+    postgresql.create_database(name)
+    case = PgCase(postgresql, name)
+    try:
+        yield case
+    finally:
+        case.close()

@@ -70,11 +70,11 @@ def lookup(
 def _lookup(
     session: Session, projection: Projection, binding: Binding, keys: Sequence[tuple[Any, ...]]
 ) -> Iterator[pa.RecordBatch]:
-    query, arrays = statement(projection, binding, keys)
-    if arrays is None:
+    query, values = statement(projection, binding, keys)
+    if values is None:
         return
     try:
-        result = _execute(session, query, arrays)
+        result = _execute(session, query, values)
     except SourceError as error:
         if not isinstance(error.__cause__, psycopg.errors.UntranslatableCharacter):
             raise
@@ -91,30 +91,40 @@ def _lookup(
 
 def statement(
     projection: Projection, binding: Binding, keys: Sequence[tuple[Any, ...]]
-) -> tuple[sql.Composed, list[BinaryArray] | None]:
-    """The SELECT with one array parameter ($1, $2, ...) for each part of the key, and those arrays; None: no rows."""
+) -> tuple[sql.Composed, list[BinaryValue] | None]:
+    """The SELECT with its parameters ($1, $2, ...); None instead of parameters where no row can have such a key."""
     sought, wanted = _sought(projection, binding, keys)
     if not wanted:
         return sql.Composed([]), None
-    arrays = [
-        BinaryArray(part.type.array_oid, array(part.type.oid, [key[place] for key in wanted]))
-        for place, part in enumerate(sought)
-    ]
     source = projection.relation.identifier
     if not sought:  # every key column is a constant
         return projection.select(source), []
-    if len(sought) == 1:
-        condition = sought[0].expression + sought[0].equals + sql.SQL("ANY ($1)")
-        return projection.select(source, condition), arrays
-    names = [sql.Identifier("paritree.key", f"paritree.{place}") for place in range(len(sought))]
-    equal = [part.expression + part.equals + name for part, name in zip(sought, names, strict=True)]
-    condition = sql.SQL("EXISTS (SELECT FROM unnest({}) AS {} ({}) WHERE {})").format(
-        sql.SQL(", ".join(f"${place + 1}" for place in range(len(sought)))),
-        sql.Identifier("paritree.key"),
-        sql.SQL(", ").join(sql.Identifier(f"paritree.{place}") for place in range(len(sought))),
-        sql.SQL(" AND ").join(equal),
+    items: sql.Composable
+    if all(part.type.array_oid for part in sought):
+        values = [
+            BinaryValue(part.type.array_oid, array(part.type.oid, [key[place] for key in wanted]))
+            for place, part in enumerate(sought)
+        ]
+        if len(sought) == 1:
+            return projection.select(source, sought[0].expression + sought[0].equals + sql.SQL("ANY ($1)")), values
+        items = sql.SQL("unnest({})").format(_numbered(0, len(sought)))
+    else:  # there are no arrays of arrays: a parameter for each part of each key
+        values = [BinaryValue(part.type.oid, item) for key in wanted for part, item in zip(sought, key, strict=True)]
+        starts = range(0, len(values), len(sought))
+        lines = [sql.SQL("({})").format(_numbered(start, len(sought))) for start in starts]
+        items = sql.SQL("(VALUES {})").format(sql.SQL(", ").join(lines))
+    # Odd names, which no expression of the operator means by mistake. EXISTS gives a row once, however many keys equal it.
+    names = [sql.Identifier(f"paritree.{place}") for place in range(len(sought))]
+    columns = [sql.SQL("{}.{}").format(sql.Identifier("paritree.key"), name) for name in names]
+    equal = [part.expression + part.equals + column for part, column in zip(sought, columns, strict=True)]
+    condition = sql.SQL("EXISTS (SELECT FROM {} AS {} ({}) WHERE {})").format(
+        items, sql.Identifier("paritree.key"), sql.SQL(", ").join(names), sql.SQL(" AND ").join(equal)
     )
-    return projection.select(source, condition), arrays
+    return projection.select(source, condition), values
+
+
+def _numbered(first: int, count: int) -> sql.SQL:
+    return sql.SQL(", ".join(f"${first + place + 1}" for place in range(count)))
 
 
 def _sought(
@@ -187,43 +197,43 @@ def _splits(text: str, joiner: str, parts: int) -> list[tuple[str, ...]]:
 
 
 @dataclass(frozen=True, slots=True)
-class BinaryArray:
+class BinaryValue:
     """A parameter that is already in PostgreSQL's binary form."""
 
     oid: int
     data: bytes
 
 
-class _BinaryArrayDumper(Dumper):
+class _BinaryValueDumper(Dumper):
     format = pq.Format.BINARY
 
     def __init__(self, cls: type, context: AdaptContext | None = None, oid: int = 0) -> None:
         super().__init__(cls, context)
         self.oid = oid
 
-    def get_key(self, obj: BinaryArray, format: Any) -> Any:  # noqa: ARG002
+    def get_key(self, obj: BinaryValue, format: Any) -> Any:  # noqa: ARG002
         return (self.cls, obj.oid)
 
-    def upgrade(self, obj: BinaryArray, format: Any) -> Dumper:  # noqa: ARG002
-        return _BinaryArrayDumper(self.cls, None, obj.oid)
+    def upgrade(self, obj: BinaryValue, format: Any) -> Dumper:  # noqa: ARG002
+        return _BinaryValueDumper(self.cls, None, obj.oid)
 
-    def dump(self, obj: BinaryArray) -> bytes:
+    def dump(self, obj: BinaryValue) -> bytes:
         return obj.data
 
 
-def _execute(session: Session, query: sql.Composed, arrays: list[BinaryArray]) -> pq.abc.PGresult:
+def _execute(session: Session, query: sql.Composed, values: list[BinaryValue]) -> pq.abc.PGresult:
     connection = session.connection
     text = query.as_bytes(connection)
     encoding = session.client_encoding
     with translated("looking up keys"):
         cursor = psycopg.RawCursor(connection)
-        cursor.adapters.register_dumper(BinaryArray, _BinaryArrayDumper)
+        cursor.adapters.register_dumper(BinaryValue, _BinaryValueDumper)
         if encoding == "UTF8":
-            cursor.execute(text, arrays, binary=True)
+            cursor.execute(text, values, binary=True)
         else:
             connection.execute("BEGIN READ ONLY")
             connection.execute(sql.SQL("SET LOCAL client_encoding = {}").format(sql.Literal(encoding)))
-            cursor.execute(text, arrays, binary=True)
+            cursor.execute(text, values, binary=True)
             connection.execute("COMMIT")
         result = cursor.pgresult
     assert result is not None

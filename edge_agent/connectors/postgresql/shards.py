@@ -167,10 +167,9 @@ def _hold(session: Session, relation: Relation) -> tuple[str, str, list[Relation
 
 
 def _is_still(session: Session, relation: Relation) -> bool:
-    query = sql.SQL("SELECT {}::pg_catalog.regclass::pg_catalog.oid = %s").format(
-        sql.Literal(relation.identifier.as_string(session.connection))
-    )
-    row = session.execute(query, (relation.oid,)).fetchone()
+    name = relation.identifier.as_string(session.connection)
+    query = sql.SQL("SELECT {}::pg_catalog.regclass::pg_catalog.oid = {}").format(name, relation.oid)
+    row = session.execute(query).fetchone()
     return bool(row and row[0])
 
 
