@@ -17,10 +17,10 @@ _QUOTING_VALUES = (duckdb.ConversionException, duckdb.InvalidInputException, duc
 
 @contextmanager
 def translated(path: str) -> Iterator[None]:
-    """Raise SourceError or ConfigError for any duckdb error inside."""
+    """Raise SourceError or ConfigError for any duckdb error inside; while rows stream, Arrow wraps them in its own."""
     try:
         yield
-    except (duckdb.Error, pa.ArrowException) as error:
+    except (duckdb.Error, pa.ArrowException, OSError) as error:
         raise translate(error, path) from None
 
 
@@ -47,4 +47,10 @@ def translate(error: Exception, path: str) -> ParitreeError:
         return SourceError(f"{path}: DuckDB is out of memory", next_step="make shards smaller")
     if isinstance(error, duckdb.IOException):
         return SourceError(f"{path}: {message}", next_step="check the file and its permissions")
-    return SourceError(f"{path}: {type(error).__name__}", next_step="check the file with the duckdb command line")
+    if isinstance(error, duckdb.Error):
+        return SourceError(f"{path}: {type(error).__name__}", next_step="check the file with the duckdb command line")
+    kind = message.partition(" Error:")[0]  # "Conversion Error: Could not convert ..." quotes a value
+    return SourceError(
+        f"{path}: the query failed while its rows were read ({kind if len(kind) < len(message) else 'unknown error'})",
+        next_step="check expressions and --where, and the file with the duckdb command line",
+    )

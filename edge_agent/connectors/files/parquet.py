@@ -102,7 +102,13 @@ class Parquet:
 @contextmanager
 def _opened(path: str) -> Iterator[pq.ParquetFile]:
     with translated(path, "Parquet"):
-        file = pq.ParquetFile(path, pre_buffer=False, buffer_size=BUFFER_BYTES, coerce_int96_timestamp_unit="us")
+        file = pq.ParquetFile(
+            path,
+            pre_buffer=False,
+            buffer_size=BUFFER_BYTES,
+            coerce_int96_timestamp_unit="us",
+            page_checksum_verification=True,  # where the writer left checksums; else a broken page can read as values
+        )
     try:
         yield file
     finally:

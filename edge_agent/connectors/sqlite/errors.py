@@ -12,15 +12,15 @@ _BUSY = frozenset({"SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_BUSY_SNAPSHOT", "SQLI
 
 
 @contextmanager
-def translated(path: str) -> Iterator[None]:
-    """Raise SourceError or ConfigError for any sqlite3 error inside."""
+def translated(path: str, *, running: bool = False) -> Iterator[None]:
+    """Raise SourceError or ConfigError for any sqlite3 error inside; only SourceError while a query is ``running``."""
     try:
         yield
     except (sqlite3.Error, sqlite3.Warning) as error:
-        raise translate(error, path) from None
+        raise translate(error, path, running) from None
 
 
-def translate(error: Exception, path: str) -> ParitreeError:
+def translate(error: Exception, path: str, running: bool = False) -> ParitreeError:
     """The error of ours that a sqlite3 error stands for."""
     code = getattr(error, "sqlite_errorname", "") or ""
     if code in _BUSY:
@@ -38,5 +38,6 @@ def translate(error: Exception, path: str) -> ParitreeError:
     if code.startswith(("SQLITE_CORRUPT", "SQLITE_IOERR", "SQLITE_FULL", "SQLITE_NOMEM")):
         return SourceError(f"{path}: {error} ({code})", next_step="run 'PRAGMA integrity_check' on a copy")
     if code == "SQLITE_ERROR" or isinstance(error, sqlite3.ProgrammingError | sqlite3.Warning):
-        return ConfigError(f"{path}: SQLite refuses the query: {error}", next_step="check expressions and --where")
+        kind = SourceError if running else ConfigError
+        return kind(f"{path}: SQLite refuses the query: {error}", next_step="check expressions and --where")
     return SourceError(f"{path}: {error} ({code or type(error).__name__})")

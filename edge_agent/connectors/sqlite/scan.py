@@ -44,7 +44,7 @@ def rows(database: Database, binding: Binding, condition: Condition = ("", ())) 
         cursor = database.connection.execute(statement, condition[1])
     try:
         while True:
-            with translated(database.path):
+            with translated(database.path, running=True):
                 fetched = cursor.fetchmany(BATCH_ROWS)
             if not fetched:
                 break
