@@ -113,7 +113,7 @@ def statement(
         starts = range(0, len(values), len(sought))
         lines = [sql.SQL("({})").format(_numbered(start, len(sought))) for start in starts]
         items = sql.SQL("(VALUES {})").format(sql.SQL(", ").join(lines))
-    # Odd names, which no expression of the operator means by mistake. EXISTS gives a row once, however many keys equal it.
+    # Odd names, which no expression of the operator means by mistake; EXISTS, because several keys may equal a row.
     names = [sql.Identifier(f"paritree.{place}") for place in range(len(sought))]
     columns = [sql.SQL("{}.{}").format(sql.Identifier("paritree.key"), name) for name in names]
     equal = [part.expression + part.equals + column for part, column in zip(sought, columns, strict=True)]
