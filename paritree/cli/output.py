@@ -135,7 +135,7 @@ def error_code(error: BaseException) -> int:
             return EXIT_CONFIG
         case PeerError() | SourceError() | DeadLetter():
             return EXIT_UNKNOWN
-        case KeyboardInterrupt():
+        case KeyboardInterrupt() | typer.Abort():
             return EXIT_INTERRUPTED
         case BrokenPipeError():
             return EXIT_PIPE
