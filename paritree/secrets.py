@@ -47,24 +47,29 @@ def read_secret(spec: str, *, where: str, base: Path | None = None) -> str:
 def read_private_file(path: Path, *, where: str) -> bytes:
     """The content of a file that only its owner may read. Raises ConfigError."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe must not make us wait
+        try:
+            _require_private(os.fstat(descriptor), path, where)  # of what was opened, not of what the path means now
+            content = b"".join(iter(lambda: os.read(descriptor, FILE_BYTES_MAX), b""))
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise ConfigError(
             f"{where}: cannot read {path} ({error.strerror})", next_step="check the path and who may read it"
         ) from error
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)  # of what was opened, not of what the path means a moment later
-        if not stat.S_ISREG(status.st_mode):
-            raise ConfigError(f"{where}: {path} is not a file")
-        if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-            raise ConfigError(
-                f"{where}: {path} can be read by others than its owner (mode {stat.S_IMODE(status.st_mode):04o})",
-                next_step=f"chmod 600 {path}",
-            )
-        content = file.read(FILE_BYTES_MAX + 1)
-    if len(content) > FILE_BYTES_MAX:
-        raise ConfigError(f"{where}: {path} is larger than {FILE_BYTES_MAX} bytes")
     return content
+
+
+def _require_private(status: os.stat_result, path: Path, where: str) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise ConfigError(f"{where}: {path} is not a file")
+    if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise ConfigError(
+            f"{where}: {path} can be read by others than its owner (mode {stat.S_IMODE(status.st_mode):04o})",
+            next_step=f"chmod 600 {path}",
+        )
+    if status.st_size > FILE_BYTES_MAX:
+        raise ConfigError(f"{where}: {path} is larger than {FILE_BYTES_MAX} bytes")
 
 
 def _command(command: str, where: str) -> str:

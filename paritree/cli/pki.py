@@ -153,6 +153,9 @@ def write_private(path: Path, content: bytes, *, force: bool, forceable: bool = 
     """Write a file that only its owner may read: whole or not at all. Raises ConfigError."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot make the folder {path.parent} ({error.strerror})") from error
+    try:
         descriptor, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
         try:
             with os.fdopen(descriptor, "wb") as file:
