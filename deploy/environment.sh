@@ -58,6 +58,7 @@ environment() {
 }
 
 make_environment() {
+    export PYTHONWARNINGS=ignore # setuptools warns of what every checkout with its packages at the top is
     python=$(find_python) || exit
     if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
         install_packages python3-venv
