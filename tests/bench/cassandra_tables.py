@@ -38,9 +38,17 @@ _2024_US = 1_704_067_200_000_000
 
 
 def load_cassandra(
-    session: Session, keyspace: str, table: str, rows: Iterable[Sequence[Any]], columns: Sequence[str]
+    session: Session,
+    keyspace: str,
+    table: str,
+    rows: Iterable[Sequence[Any]],
+    columns: Sequence[str],
+    batch_rows: int = BATCH_ROWS,
 ) -> int:
-    """Insert ``rows`` (values in the order of ``columns``) and return their number. Names are taken as they are."""
+    """Insert ``rows`` (values in the order of ``columns``) and return their number. Names are taken as they are.
+
+    Large rows want a smaller ``batch_rows``: the driver refuses to queue more than its socket takes.
+    """
     names = ", ".join(f'"{name}"' for name in columns)
     marks = ", ".join("?" for _ in columns)
     insert = session.prepare(f'INSERT INTO "{keyspace}"."{table}" ({names}) VALUES ({marks})')
@@ -49,7 +57,7 @@ def load_cassandra(
     def batches() -> Iterator[tuple[BatchStatement, None]]:
         nonlocal count
         source = iter(rows)
-        while chunk := list(itertools.islice(source, BATCH_ROWS)):
+        while chunk := list(itertools.islice(source, batch_rows)):
             batch = BatchStatement(BatchType.UNLOGGED)
             for row in chunk:
                 batch.add(insert, row)

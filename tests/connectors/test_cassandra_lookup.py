@@ -219,6 +219,8 @@ def test_a_fold_with_too_many_readings_is_an_error(folded: Keyspace) -> None:
         ({"table": "system_views.clients"}, "Cassandra's own"),
         ({"columns": [("x", {"source": "vv"})]}, "no column 'vv'"),
         ({"columns": [("x", {"expression": "no_such_function(v)"})]}, "expression of 'x'"),
+        ({"columns": [("x", {"expression": "tenant = 'a'"})]}, "expression of 'x'"),
+        ({"columns": [("x", {"expression": "CAST(no AS double)"})]}, "it gives float, not text"),
         ({"columns": [("x", {"expression": "v, v"})]}, "expression of 'x': not one term"),
         ({"columns": [("x", {"expression": "v) FROM"})]}, "expression of 'x'"),
         ({"columns": [("x", {})]}, "exactly one of"),

@@ -19,6 +19,8 @@ from cassandra import (
 from cassandra.cluster import NoHostAvailable
 
 from edge_agent.connectors.cassandra import CassandraConnector, errors, identifiers, options
+from edge_agent.connectors.cassandra.decode import Rows
+from edge_agent.connectors.cassandra.pages import Page, PageSize
 from edge_agent.connectors.contract import Source
 from paritree.core.errors import ConfigError, ParitreeError, SourceError
 
@@ -59,6 +61,7 @@ def test_options_win_over_the_query() -> None:
         ("cassandra://db,/shop", {}, "'' is not a Cassandra host"),
         ("cassandra://db/1shop", {}, "'1shop' is not a keyspace name"),
         ("cassandra://db/shop", {"ssl": "maybe"}, "ssl='maybe'"),
+        ("cassandra://db/shop", {"verify_hostname": "0"}, "verify_hostname='0'"),
         ("cassandra://db/shop", {"ssl": "false", "cafile": "ca.pem"}, "cafile with ssl=false"),
     ],
 )
@@ -162,3 +165,17 @@ def test_driver_errors(error: Exception, kind: type[ParitreeError], retryable: b
     assert type(translated) is kind
     assert translated.retryable is retryable
     assert said in str(translated)
+
+
+def test_pages_grow_while_they_are_small_and_shrink_when_they_are_slow() -> None:
+    size = PageSize(5_000)
+    small = Page(Rows(bytes(6_400), 64), ())
+    seen = []
+    for _ in range(4):
+        size.note(small, 0.01)
+        seen.append(size.rows)
+    assert seen == [512, 4_096, 5_000, 5_000]
+    size.note(small, 1.5)
+    assert size.rows == 2_500
+    size.note(Page(Rows(bytes(8 << 20), 64), ()), 0.01)
+    assert size.rows == 32

@@ -173,7 +173,7 @@ def test_a_partition_with_static_columns_only_is_counted_as_such(ks: Keyspace) -
 def test_pages_are_bounded_by_bytes(ks: Keyspace) -> None:
     ks.create("heavy", "id int PRIMARY KEY, b blob")
     blob = random.Random(1).randbytes(50_000)
-    load_cassandra(ks.session, ks.name, "heavy", ((i, blob) for i in range(600)), ["id", "b"])
+    load_cassandra(ks.session, ks.name, "heavy", ((i, blob) for i in range(600)), ["id", "b"], batch_rows=1)
     with ks.connect() as connector:
         binding = bound(connector, "heavy")
         with connector.plan(binding, 250_000) as plan:

@@ -16,7 +16,7 @@ def advice(session: Session, table: Table) -> list[str]:
 
 
 def _replication(session: Session, table: Table) -> Iterator[str]:
-    cql = "SELECT replication FROM system_schema.keyspaces WHERE keyspace_name = ?"
+    cql = "SELECT replication FROM system_schema.keyspaces WHERE keyspace_name = %s"
     replication = dict(session.catalogue(cql, [table.keyspace])[0][0])
     local, level = session.datacenter, session.settings.consistency
     factor = local_factor(replication, local)
@@ -52,7 +52,7 @@ def _table(session: Session, table: Table) -> Iterator[str]:
         return
     cql = (
         "SELECT default_time_to_live, gc_grace_seconds, read_repair FROM system_schema.tables "
-        "WHERE keyspace_name = ? AND table_name = ?"
+        "WHERE keyspace_name = %s AND table_name = %s"
     )
     ttl, grace, repair = session.catalogue(cql, [table.keyspace, table.name])[0]
     if ttl:

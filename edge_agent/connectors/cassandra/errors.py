@@ -51,10 +51,12 @@ def translate(error: BaseException, doing: str) -> ParitreeError:
                 f"Cassandra refused the login while {doing}: {_text(each)}",
                 next_step="check the user in the URL and the password of this connection",
             )
-        if isinstance(each, ssl.SSLError):
+        # The driver wraps a failed handshake into a plain OSError that only quotes it.
+        if isinstance(each, ssl.SSLError) or "[SSL:" in str(each):
             return SourceError(
                 f"no TLS connection to Cassandra while {doing}: {_text(each)}",
-                next_step="check ssl=true, cafile, and that the certificate names the host in the URL",
+                next_step="check cafile, and that each node's certificate names its address; "
+                "verify_hostname=false does without the address, where the authority serves this cluster only",
             )
     return _answered(error, doing) or _unreachable(error, inner, doing)
 

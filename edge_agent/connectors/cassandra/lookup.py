@@ -11,9 +11,10 @@ import pyarrow as pa
 from edge_agent.connectors.cassandra.decode import Rows
 from edge_agent.connectors.cassandra.identifiers import quote
 from edge_agent.connectors.cassandra.keys import FORMS_MAX, forms
+from edge_agent.connectors.cassandra.pages import Page, Request, Statement
 from edge_agent.connectors.cassandra.scan import decode
 from edge_agent.connectors.cassandra.select import Select
-from edge_agent.connectors.cassandra.session import Page, Request, Session, Statement
+from edge_agent.connectors.cassandra.session import Session
 from edge_agent.connectors.columns import unfold
 from paritree.core.errors import DeadLetter, SourceError
 from paritree.core.textual import parse_text

@@ -25,7 +25,18 @@ PAGE_ROWS: Final = 5_000
 TIMEOUT_S: Final = 30.0
 """One page: three times the server's default range_request_timeout of 10 s."""
 ATTEMPTS: Final = 4
-KNOWN: Final = ("consistency", "dc", "ssl", "cafile", "certfile", "keyfile", "page_rows", "timeout_s", "attempts")
+KNOWN: Final = (
+    "consistency",
+    "dc",
+    "ssl",
+    "cafile",
+    "certfile",
+    "keyfile",
+    "verify_hostname",
+    "page_rows",
+    "timeout_s",
+    "attempts",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +55,7 @@ class Settings:
     cafile: str = ""
     certfile: str = ""
     keyfile: str = ""
+    verify_hostname: bool = True
 
     @property
     def level(self) -> int:
@@ -86,6 +98,7 @@ def read(source: Source) -> Settings:
         cafile=given.get("cafile", ""),
         certfile=given.get("certfile", ""),
         keyfile=given.get("keyfile", ""),
+        verify_hostname=_flag(given, "verify_hostname", True),
     )
 
 
@@ -122,11 +135,16 @@ def _number(given: Mapping[str, str], name: str, default: float, low: float, hig
 
 def _tls(given: Mapping[str, str]) -> bool:
     files = [name for name in ("cafile", "certfile", "keyfile") if given.get(name)]
-    text = given.get("ssl", "true" if files else "false").lower()
-    if text not in ("true", "false"):
-        raise ConfigError(f"Cassandra option ssl='{text}'", next_step="write ssl=true or ssl=false")
-    if text == "false" and files:
+    wanted = _flag(given, "ssl", bool(files))
+    if files and not wanted:
         raise ConfigError(f"Cassandra option {files[0]} with ssl=false", next_step="leave one of the two out")
+    return wanted
+
+
+def _flag(given: Mapping[str, str], name: str, default: bool) -> bool:
+    text = given.get(name, str(default)).lower()
+    if text not in ("true", "false"):
+        raise ConfigError(f"Cassandra option {name}='{text}'", next_step=f"write {name}=true or {name}=false")
     return text == "true"
 
 
@@ -136,6 +154,8 @@ def tls_context(settings: Settings) -> ssl.SSLContext | None:
         return None
     try:
         context = ssl.create_default_context(cafile=settings.cafile or None)
+        # The driver compares the node's address, also where the URL has its name.
+        context.check_hostname = settings.verify_hostname
         if settings.certfile:
             context.load_cert_chain(settings.certfile, settings.keyfile or None)
     except OSError as error:  # ssl.SSLError is one

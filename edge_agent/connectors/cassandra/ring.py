@@ -6,8 +6,9 @@ import itertools
 import struct
 from typing import Final
 
+from edge_agent.connectors.cassandra.pages import Request
 from edge_agent.connectors.cassandra.schema import PARTITIONER, Table
-from edge_agent.connectors.cassandra.session import Request, Session
+from edge_agent.connectors.cassandra.session import Session
 from edge_agent.connectors.cassandra.shards import RING, TOKEN_MAX, TOKEN_MIN, TokenRange, tile
 from paritree.core.errors import ConfigError, SourceError
 
@@ -41,13 +42,13 @@ def rows_recorded(session: Session, table: Table) -> int:
 
     Each node records its primary ranges every few minutes and counts flushed data only, so this is a lower bound.
     """
-    cql = "SELECT partitions_count FROM system.size_estimates WHERE keyspace_name = ? AND table_name = ?"
+    cql = "SELECT partitions_count FROM system.size_estimates WHERE keyspace_name = %s AND table_name = %s"
     total = 0
     for host in itertools.islice(session.hosts.values(), HOSTS_ASKED_MAX):
         try:
             total += sum(row[0] for row in session.catalogue(cql, [table.keyspace, table.name], host))
-        except SourceError:
-            continue  # a node that is down only makes the guess smaller
+        except (SourceError, ConfigError):
+            continue  # a node that is down, or does not tell this role, only makes the guess smaller
     return total
 
 

@@ -8,9 +8,10 @@ import pyarrow as pa
 
 from edge_agent.connectors.cassandra.cqltype import CqlType
 from edge_agent.connectors.cassandra.decode import Columns, Rows
+from edge_agent.connectors.cassandra.pages import PageSize, Request
 from edge_agent.connectors.cassandra.ring import TOKEN
 from edge_agent.connectors.cassandra.select import Select
-from edge_agent.connectors.cassandra.session import PageSize, Request, Session
+from edge_agent.connectors.cassandra.session import Session
 from edge_agent.connectors.cassandra.shards import ranges_of
 from edge_agent.connectors.contract import Shard
 

@@ -100,12 +100,12 @@ def check_keyspace(session: Session, keyspace: str) -> None:
 
 def tables(session: Session, keyspace: str) -> list[str]:
     """The tables of a keyspace, without its views, sorted."""
-    cql = "SELECT table_name FROM system_schema.tables WHERE keyspace_name = ?"
+    cql = "SELECT table_name FROM system_schema.tables WHERE keyspace_name = %s"
     return sorted(row[0] for row in session.catalogue(cql, [keyspace]))
 
 
 def _views(session: Session, keyspace: str) -> dict[str, str]:
-    cql = "SELECT view_name, base_table_name FROM system_schema.views WHERE keyspace_name = ?"
+    cql = "SELECT view_name, base_table_name FROM system_schema.views WHERE keyspace_name = %s"
     return {str(view): str(base) for view, base in session.catalogue(cql, [keyspace])}
 
 
@@ -117,10 +117,8 @@ def read_table(session: Session, text: str) -> Table:
     known = [*tables(session, keyspace), *views]
     if name not in known:
         raise absent("table", written(name), map(written, known), f"keyspace {written(keyspace)}")
-    cql = (
-        "SELECT column_name, kind, position, type FROM system_schema.columns WHERE keyspace_name = ? AND table_name = ?"
-    )
-    rows = session.catalogue(cql, [keyspace, name])
+    cql = "SELECT column_name, kind, position, type FROM system_schema.columns"
+    rows = session.catalogue(f"{cql} WHERE keyspace_name = %s AND table_name = %s", [keyspace, name])
     rows.sort(key=lambda row: (_ROLES[row[1]], row[2], row[0]))
     names = [str(row[0]) for row in rows]
     target = f"{quote(keyspace)}.{quote(name)}"

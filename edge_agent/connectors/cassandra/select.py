@@ -14,8 +14,9 @@ from edge_agent.connectors.cassandra.cqltype import CqlType
 from edge_agent.connectors.cassandra.decode import Columns, Rows
 from edge_agent.connectors.cassandra.identifiers import quote
 from edge_agent.connectors.cassandra.keys import unaskable
+from edge_agent.connectors.cassandra.pages import Statement
 from edge_agent.connectors.cassandra.schema import Table, describe
-from edge_agent.connectors.cassandra.session import Session, Statement
+from edge_agent.connectors.cassandra.session import Session
 from paritree.core.errors import ConfigError, SourceError
 from paritree.core.profile import Binding
 
@@ -64,9 +65,14 @@ class Select:
             raise
         if len(statement.kinds) != len(self.terms) or len(statement.prepared.column_metadata) != parameters:
             raise ConfigError(f"{self.table.label}, expression of {named}: not one term", next_step=step)
-        for name, kind in zip(self.names, statement.kinds, strict=True):
-            if kind.refusal:
-                raise ConfigError(f"{self.table.label}, column '{', '.join(name)}': {kind.refusal}", next_step=step)
+        for column in expressions:
+            kind = statement.kinds[self.terms.index(column.expression or "")]
+            if kind.logical is None or not _carries(kind.logical.name, column.type.name):
+                raise ConfigError(
+                    f"{self.table.label}, expression of '{column.name}': it gives {kind.logical or kind.label}, "
+                    f"not {column.type}",
+                    next_step=step,
+                )
         return statement
 
     def batch(self, rows: Rows, kinds: Sequence[CqlType], decode: Decode) -> pa.RecordBatch:
@@ -83,6 +89,11 @@ class Select:
             rejects += [(row, name, reason) for row, reason in bad for name in self.names[term]]
         arrays = [found.arrays[term] for term in self.items]
         return columns.assemble(self.binding.columns, arrays, rows.count, rejects)
+
+
+def _carries(given: str, wanted: str) -> bool:
+    """Whether a value of one logical type can be read as another (the contract's carriers)."""
+    return given == wanted or (given == "int" and wanted in ("decimal", "float")) or given == "text"
 
 
 def resolve(binding: Binding, table: Table) -> Select:

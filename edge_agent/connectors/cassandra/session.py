@@ -1,8 +1,4 @@
-"""One driver session whose result pages stay raw bytes, with retries that are ours.
-
-The driver decodes every cell to a Python object (9 us a row of ten columns); keeping the frame's bytes costs 0.3 us.
-So the session's protocol handler stops before the rows, and the page goes to a decoder as it came.
-"""
+"""One driver session to one datacenter: its pages stay raw bytes, and its retries are ours."""
 
 from __future__ import annotations
 
@@ -11,104 +7,30 @@ import random
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final
 
 from cassandra import ConsistencyLevel
 from cassandra.auth import PlainTextAuthProvider
-from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, ResponseFuture
+from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile
 from cassandra.policies import DCAwareRoundRobinPolicy, FallthroughRetryPolicy, TokenAwarePolicy
-from cassandra.protocol import ResultMessage, _ProtocolHandler, read_int
-from cassandra.query import BoundStatement, PreparedStatement
+from cassandra.query import BoundStatement
 
-from edge_agent.connectors.cassandra.cqltype import CqlType, from_driver
-from edge_agent.connectors.cassandra.decode import Rows, split
+from edge_agent.connectors.cassandra.cqltype import from_driver
 from edge_agent.connectors.cassandra.errors import DRIVER_ERRORS, speaks_another_protocol, translate
 from edge_agent.connectors.cassandra.options import Settings, tls_context
+from edge_agent.connectors.cassandra.pages import PROTOCOLS, Asked, Page, RawHandler, Request, Statement
 from edge_agent.connectors.cassandra.reactor import CONNECTION_CLASS
 from paritree.core.errors import SourceError
 
 CONNECT_TIMEOUT_S: Final = 10.0
 PAUSE_S: Final = 0.25
 """Before the second attempt at a page; doubled for each further one, with jitter so that shards do not fall in step."""
-FIRST_PAGE_ROWS: Final = 64
-"""Rows may be as large as a page should be: the first one only finds out."""
-PAGE_BYTES: Final = 4 << 20
-"""Two pages are in memory a scan: this one and the next."""
-PROTOCOLS: Final = (5, 4)
-"""Cassandra 4 and newer, 3.x: page bytes are the same in both."""
 CATALOGUE: Final = "catalogue"
 
 # The driver logs every failure with a traceback and raises it as well; it is the raised one that people get to see.
 if logging.getLogger("cassandra").level == logging.NOTSET:
     logging.getLogger("cassandra").setLevel(logging.CRITICAL)
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """The rows of one answer. ``types`` are the driver's type classes of its columns."""
-
-    rows: Rows
-    types: tuple[Any, ...]
-
-    def values(self) -> list[tuple[Any, ...]]:
-        """The rows decoded by the driver: for catalogue tables."""
-        columns = [
-            [None if cell is None else kind.from_binary(cell, PROTOCOLS[-1]) for cell in cells]
-            for kind, cells in zip(self.types, split(self.rows, len(self.types)), strict=True)
-        ]
-        return list(zip(*columns, strict=True))
-
-
-class _RawResult(ResultMessage):  # type: ignore[misc]  # the driver has no types
-    def recv_results_rows(
-        self, f: Any, _protocol: int, user_types: Any, result_metadata: Any, _encryption: Any
-    ) -> None:
-        self.recv_results_metadata(f, user_types)
-        metadata = self.column_metadata or result_metadata
-        count = read_int(f)
-        self.column_names = [column[2] for column in metadata]
-        self.column_types = [column[3] for column in metadata]
-        # getvalue() of an unchanged BytesIO is the frame's own bytes object, not a copy.
-        self.parsed_rows = [Page(Rows(f.getvalue(), count, f.tell()), tuple(self.column_types))]
-
-
-class _RawHandler(_ProtocolHandler):  # type: ignore[misc]
-    message_types_by_opcode: Final = {**_ProtocolHandler.message_types_by_opcode, _RawResult.opcode: _RawResult}
-
-
-@dataclass(frozen=True, slots=True)
-class Statement:
-    """A prepared statement and the types of the columns that it gives."""
-
-    prepared: PreparedStatement
-    kinds: tuple[CqlType, ...]
-
-
-@dataclass(slots=True)
-class PageSize:
-    """How many rows to ask for: grown from few towards ``rows_max`` as long as pages stay below PAGE_BYTES."""
-
-    rows_max: int
-    rows: int = FIRST_PAGE_ROWS
-
-    def note(self, page: Page) -> None:
-        """Take a page's size into account for the next one."""
-        size = len(page.rows.data) - page.rows.offset
-        fitting = PAGE_BYTES * max(page.rows.count, 1) // max(size, 1)
-        self.rows = max(1, min(fitting, 8 * self.rows, self.rows_max))
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One statement with its raw values, asked page by page. ``hosts`` are host ids to ask, in that order."""
-
-    statement: Statement
-    values: tuple[bytes, ...]
-    doing: str
-    hosts: tuple[str, ...] = ()
-    size: PageSize | None = None
-    state: bytes | None = None
 
 
 class Session:
@@ -119,7 +41,7 @@ class Session:
         # Never another datacenter: without a name, the one of the first host that answers.
         self._policy = DCAwareRoundRobinPolicy(local_dc=settings.dc)
         self.cluster, self.session = self._connected(secrets)
-        self.session.client_protocol_handler = _RawHandler
+        self.session.client_protocol_handler = RawHandler
 
     def _connected(self, secrets: Mapping[str, str]) -> tuple[Cluster, Any]:
         doing = f"connecting to {self.settings.where}"
@@ -153,6 +75,8 @@ class Session:
             control_connection_timeout=CONNECT_TIMEOUT_S,
             # A cluster may have thousands of tables: only the keyspace in question is read.
             schema_metadata_enabled=False,
+            # A host that does not know a statement says so, and the driver prepares it there then.
+            prepare_on_all_hosts=False,
         )
 
     def _profile(self, level: int) -> ExecutionProfile:
@@ -184,10 +108,9 @@ class Session:
                 raise translate(error, f"reading the replication of keyspace {keyspace}") from error
 
     def catalogue(self, cql: str, values: Sequence[Any] = (), host: Any = None) -> list[tuple[Any, ...]]:
-        """All rows of a query of a system table, decoded."""
+        """All rows of a query of a system table, decoded. ``%s`` in it stands for a value, which the driver quotes."""
         try:
-            bound = self.session.prepare(cql).bind(values)
-            result = self.session.execute(bound, execution_profile=CATALOGUE, host=host)
+            result = self.session.execute(cql, tuple(values), execution_profile=CATALOGUE, host=host)
             pages = [result.current_rows[0]]
             while result.has_more_pages:
                 result.fetch_next_page()
@@ -206,34 +129,34 @@ class Session:
 
     def pages(self, request: Request) -> Iterator[Page]:
         """The pages of one request. The next page is asked for before the last one is handed out."""
-        future = self._ask(request, 0)
+        asked = self._ask(request, 0)
         while True:
-            page, state = self._answer(request, future)
+            page, state, seconds = self._answer(request, asked)
             if request.size is not None and page.rows.count:
-                request.size.note(page)
+                request.size.note(page, seconds)
             if state is not None:
                 request = replace(request, state=state)
-                future = self._ask(request, 0)
+                asked = self._ask(request, 0)
             yield page
             if state is None:
                 return
 
     def many(self, requests: Iterable[Request], concurrency: int) -> Iterator[Page]:
         """The pages of many small requests, so many at once, in their order."""
-        waiting: deque[tuple[Request, ResponseFuture]] = deque()
+        waiting: deque[tuple[Request, Asked]] = deque()
         source = iter(requests)
         while True:
             while len(waiting) < concurrency and (request := next(source, None)) is not None:
                 waiting.append((request, self._ask(request, 0)))
             if not waiting:
                 return
-            request, future = waiting.popleft()
-            page, state = self._answer(request, future)
+            request, asked = waiting.popleft()
+            page, state, _ = self._answer(request, asked)
             yield page
             if state is not None:
                 yield from self.pages(replace(request, state=state))
 
-    def _ask(self, request: Request, attempt: int) -> ResponseFuture:
+    def _ask(self, request: Request, attempt: int) -> Asked:
         bound = BoundStatement(request.statement.prepared)
         bound.values = list(request.values)
         # A page that timed out is asked again at half the size: it may have been too much work for the replicas.
@@ -243,22 +166,21 @@ class Session:
         # Every replica in turn, then whichever host the policy names: any of them can coordinate.
         name = request.hosts[attempt] if attempt < len(request.hosts) else ""
         host = live.get(name)
-        return self.session.execute_async(
-            bound, paging_state=request.state, host=host if host is not None and host.is_up else None
-        )
+        usable = host if host is not None and host.is_up else None
+        return Asked(self.session.execute_async(bound, paging_state=request.state, host=usable))
 
-    def _answer(self, request: Request, future: ResponseFuture) -> tuple[Page, bytes | None]:
+    def _answer(self, request: Request, asked: Asked) -> tuple[Page, bytes | None, float]:
         for attempt in range(1, self.settings.attempts + 1):
             try:
-                result = future.result()
+                result = asked.future.result()
             except DRIVER_ERRORS as error:
                 translated = translate(error, request.doing)
                 if not translated.retryable or attempt == self.settings.attempts:
                     raise translated from error
                 time.sleep(PAUSE_S * 2 ** (attempt - 1) * random.uniform(0.5, 1.0))
-                future = self._ask(request, attempt)
+                asked = self._ask(request, attempt)
             else:
-                return self._checked(request, result.current_rows[0]), result.paging_state
+                return self._checked(request, result.current_rows[0]), result.paging_state, asked.seconds
         raise AssertionError("unreachable")  # attempts is at least 1
 
     def _checked(self, request: Request, page: Page) -> Page:
