@@ -84,7 +84,8 @@ class Exchange:
     def cancel(self) -> None:
         """End the handler and the sender, whatever they do."""
         for task in self.tasks:
-            task.cancel()
+            if not task.cancelling():  # a second time would break off its clearing up
+                task.cancel()
 
     def drop_sent(self) -> None:
         """Give back the memory of the parts that were sent; the answer cannot be repeated any more."""
@@ -185,9 +186,9 @@ class Exchanges:
         """End everything and wait until it has ended."""
         for exchange in list(self._known.values()):
             self._discard(exchange)
+        for exchange in self._ending:
+            exchange.cancel()
         tasks = [task for exchange in self._ending for task in exchange.tasks]
-        for task in tasks:
-            task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._ending.clear()
 
