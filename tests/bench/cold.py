@@ -51,7 +51,7 @@ def change(url: str, rows: int, differences: int) -> None:
         if differences:
             step = rows // differences
             connection.execute(
-                "UPDATE orders SET amount = amount + 1000000000 WHERE id % %s = 0 AND id <= %s",
+                "UPDATE orders SET amount = amount + 1000000000 WHERE id %% %s = 0 AND id <= %s",
                 (step, step * differences),
             )
         connection.execute("VACUUM ANALYZE orders")
