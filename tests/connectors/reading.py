@@ -69,11 +69,21 @@ def scanned(connector: Connector, bound: Binding, shard_rows: int = 1_000) -> li
 
 
 def looked_up(connector: Connector, bound: Binding, *keys: tuple[Any, ...]) -> list[dict[str, Any]]:
-    return values(bound, connector.lookup(bound, list(keys)))
+    """The rows of a look-up, without those that were not asked for, which its caller drops."""
+    kinds = [column.type.bare for column in bound.key_columns]
+    asked = [key for key in keys if None not in key]
+
+    def wanted(row: dict[str, Any]) -> bool:
+        found = [row[name] for name in bound.key]
+        return any(all(map(same, found, key, kinds)) for key in asked)
+
+    return [row for row in values(bound, connector.lookup(bound, list(keys))) if wanted(row)]
 
 
 def same(left: Any, right: Any, kind: LogicalType) -> bool:
     """Whether two plain values have equal canonical bytes; text may hold a NUL here."""
+    if isinstance(left, DeadLetter):
+        return False
     if left is None or right is None or (isinstance(left, str) and kind.name == "text"):
         return bool(left == right)
     return encode(left, kind) == encode(right, kind)

@@ -33,7 +33,7 @@ def test_schema_comes_from_the_catalogue(store: Switches) -> None:
     with store.connect() as connector:
         assert table in connector.tables()
         schema = connector.describe(table)
-    assert schema.table == table
+        assert connector.describe(schema.table) == schema
     assert {column.name for column in schema.columns} == set(columns)
     assert schema.key == (("part", "id") if store.knows_key else ())
     for column in schema.columns:

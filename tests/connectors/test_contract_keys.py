@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from reading import INT, binding, filled, looked_up, scanned, types
+from reading import INT, binding, filled, looked_up, scanned, types, values
 from switches.base import INT64_MAX, INT64_MIN, Switches
 
 from paritree.core.profile import Binding, BoundColumn
@@ -129,8 +129,9 @@ def test_duplicate_keys_give_every_row(store: Switches) -> None:
 
 def test_many_keys_at_once(store: Switches) -> None:
     bound = filled(store, 1500)
+    asked = [(number,) for number in range(-500, 3000)]
     with store.connect() as connector:
-        rows = looked_up(connector, bound, *((number,) for number in range(-500, 3000)))
+        rows = values(bound, connector.lookup(bound, asked))
     assert sorted(row["id"] for row in rows) == list(range(1500))
 
 
