@@ -131,7 +131,7 @@ def test_completion_knows_the_commands_without_importing_them() -> None:
         capture_output=True,
         text=True,
         check=False,
-        env={**__import__("os").environ, **environment},
+        env={**os.environ, **environment},
     )
     assert done.stdout.split() == ["sweep"]
     assert time.monotonic() - began < 20

@@ -1,0 +1,272 @@
+"""Coordinator and agents as the processes that operators run: start, signals, restarts, refusals."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from operated import document, run_paritree
+
+from paritree.cli.pki import write_private
+from paritree.pki import new_master_key
+
+DATASETS = """
+[dataset.orders]
+key = ["id"]
+lag_max_s = 0
+[dataset.orders.columns]
+id = "int"
+name = "text"
+[dataset.orders.regions.eu]
+connection = "main"
+table = "orders"
+[dataset.orders.regions.us]
+connection = "main"
+table = "orders"
+"""
+WAIT_S = 30.0
+
+
+class Site:
+    """A folder with all that a coordinator and two agents over SQLite need, and the processes started from it."""
+
+    def __init__(self, folder: Path, pki: Path) -> None:
+        self.folder = folder
+        self.pki = pki
+        self.processes: list[subprocess.Popen[str]] = []
+        (folder / "datasets.toml").write_text(DATASETS)
+        write_private(folder / "master.key", new_master_key().encode(), force=False)
+        for region in ("eu", "us"):
+            self._agent(region)
+        self.coordinator_file(0)
+
+    def coordinator_file(self, port: int) -> None:
+        files = "\n".join(f'{name} = "{self.pki}/{file}"' for name, file in _files("coordinator"))
+        (self.folder / "coordinator.toml").write_text(
+            f'listen = "127.0.0.1:{port}"\ndatasets = "datasets.toml"\nstop_timeout_s = 0.2\nconnect_wait_s = 1.0\n'
+            f"{files}\n"
+        )
+
+    def _agent(self, region: str) -> None:
+        with sqlite3.connect(self.folder / f"{region}.db") as database:
+            database.execute("CREATE TABLE orders (id INTEGER PRIMARY KEY, name TEXT)")
+            database.executemany("INSERT INTO orders VALUES (?, ?)", [(n, f"order {n}") for n in range(100)])
+            if region == "us":
+                database.execute("DELETE FROM orders WHERE id = 7")
+        database.close()
+        files = "\n".join(f'{name} = "{self.pki}/{file}"' for name, file in _files(f"agent-{region}-a1"))
+        (self.folder / f"{region}.toml").write_text(
+            f'region = "{region}"\nname = "a1"\ndatasets = "datasets.toml"\nmaster_key = "file:master.key"\n'
+            f'spool = "spool-{region}"\nexecutor = "serial"\n[coordinator]\naddress = "127.0.0.1:1"\n{files}\n'
+            f'[connections.main]\nurl = "sqlite://{self.folder}/{region}.db"\n'
+        )
+
+    def start(self, *arguments: str, **env: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-W", "error", "-m", "paritree.cli.main", *arguments]
+        process = subprocess.Popen(
+            command,
+            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd="/",
+            env={**os.environ, "PARITREE_LOG": "json", **env},
+        )
+        self.processes.append(process)
+        return process
+
+    def coordinator(self, **env: str) -> tuple[subprocess.Popen[str], int]:
+        process = self.start("coordinator", "run", "--config", str(self.folder / "coordinator.toml"), **env)
+        port = said(process, "listening")["port"]
+        self.coordinator_file(port)  # the next one listens on the same port
+        return process, port
+
+    def agent(self, region: str, port: int) -> subprocess.Popen[str]:
+        address = {"PARITREE_AGENT_COORDINATOR__ADDRESS": f"127.0.0.1:{port}"}
+        process = self.start("agent", "run", "--config", str(self.folder / f"{region}.toml"), **address)
+        said(process, "connected")
+        return process
+
+    def paritree(self, port: int, *arguments: str) -> subprocess.CompletedProcess[str]:
+        flags = [f"--{name}={self.pki}/{file}" for name, file in _files("operator-ops")]
+        done: subprocess.CompletedProcess[str] = run_paritree(*arguments, f"--address=127.0.0.1:{port}", *flags)
+        return done
+
+
+def _files(name: str) -> list[tuple[str, str]]:
+    return [("cert", f"{name}.pem"), ("key", f"{name}.key"), ("ca", "ca.pem")]
+
+
+def said(process: subprocess.Popen[str], event: str) -> dict[str, Any]:
+    """Read the process's log until it says that."""
+    assert process.stderr is not None
+    heard: list[str] = []
+    for entry in process.stderr:
+        heard.append(entry)
+        if entry.startswith("{") and (found := json.loads(entry))["event"] == event:
+            assert isinstance(found, dict)
+            return found
+    raise AssertionError(f"ended without saying {event!r}: {heard}")
+
+
+def ended(process: subprocess.Popen[str], how: signal.Signals) -> int:
+    process.send_signal(how)
+    _, log = process.communicate(timeout=WAIT_S)
+    assert "Traceback" not in log, log
+    return process.returncode
+
+
+@pytest.fixture
+def site(tmp_path: Path, pki_dir: Path) -> Iterator[Site]:
+    made = Site(tmp_path, pki_dir)
+    yield made
+    for process in made.processes:
+        if process.poll() is None:
+            process.kill()
+        process.communicate(timeout=WAIT_S)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + WAIT_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def regions(site: Site, port: int) -> dict[str, bool]:
+    status = document(site.paritree(port, "status", "--json"))
+    return {region["name"]: region["connected"] for region in status["regions"]}
+
+
+def test_a_sweep_over_processes_restarts_and_signals(site: Site) -> None:
+    coordinator, port = site.coordinator()
+    eu, us = site.agent("eu", port), site.agent("us", port)
+    assert regions(site, port) == {"eu": True, "us": True}
+    report = document(swept := site.paritree(port, "sweep", "orders", "--json"))
+    assert swept.returncode == 1
+    (finding,) = report["findings"]
+    assert (finding["kind"], finding["missing_in"], finding["key"]) == ("missing", ["us"], None)
+    revealed = run_paritree("agent", "reveal", finding["token"], "--json", "--config", str(site.folder / "eu.toml"))
+    assert document(revealed)["keys"][0]["key"] == {"id": 7}
+    (logged,) = (site.folder / "spool-eu" / "reveals.log").read_text().splitlines()
+    assert json.loads(logged)["tokens"] == [finding["token"]]
+    assert (site.folder / "spool-eu" / "reveals.log").stat().st_mode & 0o777 == 0o600
+
+    assert ended(us, signal.SIGTERM) == 0
+    until(lambda: regions(site, port) == {"eu": True, "us": False})
+    without = site.paritree(port, "sweep", "orders", "--json")
+    assert without.returncode == 3
+    assert document(without)["verdict"] == "unknown"
+
+    assert ended(coordinator, signal.SIGTERM) == 0
+    coordinator, port = site.coordinator()
+    said(eu, "connected")  # by itself
+    page = document(site.paritree(port, "findings", "--sweep", report["sweep_id"], "--json"))
+    assert page["findings"] == report["findings"]
+    assert ended(eu, signal.SIGINT) == 130
+    assert ended(coordinator, signal.SIGINT) == 130
+    assert list((site.folder / "spool-eu").glob("*/*/*.run")) == []
+
+
+def test_a_coordinator_that_was_killed_leaves_an_interrupted_sweep(site: Site) -> None:
+    # Nobody is connected, so the sweep waits, for longer than the coordinator lives.
+    coordinator, port = site.coordinator(PARITREE_COORDINATOR_CONNECT_WAIT_S="600")
+    flags = [f"--{name}={site.pki}/{file}" for name, file in _files("operator-ops")]
+    sweep = site.start("sweep", "orders", "--job-id", "nightly", f"--address=127.0.0.1:{port}", *flags)
+
+    def state() -> str:
+        with sqlite3.connect(site.folder / "coordinator.db") as database:
+            found = database.execute("SELECT state FROM sweeps").fetchall()
+        database.close()
+        return str(found[0][0]) if found else ""
+
+    until(lambda: state() == "running")
+    coordinator.kill()
+    coordinator.communicate(timeout=WAIT_S)
+    _, told = sweep.communicate(timeout=WAIT_S)
+    assert sweep.returncode == 3
+    assert "the connection was lost" in told
+    assert "Traceback" not in told
+    coordinator, port = site.coordinator()
+    assert state() == "interrupted"
+    again = site.paritree(port, "sweep", "orders", "--job-id", "nightly", "--json")
+    assert (again.returncode, document(again)["verdict"]) == (3, "unknown")
+    assert state() == "finished"
+
+
+def test_a_second_coordinator_and_a_second_agent_are_refused(site: Site) -> None:
+    _, port = site.coordinator()
+    site.agent("eu", port)
+    second = run_paritree("coordinator", "run", "--config", str(site.folder / "coordinator.toml"))
+    assert second.returncode == 2
+    assert "another coordinator uses it" in second.stderr
+    second = run_paritree("agent", "run", "--config", str(site.folder / "eu.toml"))
+    assert second.returncode == 2
+    assert "another agent uses it" in second.stderr
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("PARITREE_AGENT_REGION", "us", "speaks for agent a1 of region eu, and"),
+        ("PARITREE_AGENT_NAME", "a2", "speaks for agent a1 of region eu, and"),
+        ("PARITREE_AGENT_MASTER_KEY", "env:NOWHERE", "master_key: the environment variable NOWHERE is not set"),
+        ("PARITREE_AGENT_COORDINATOR__CA", "none.pem", "none.pem"),
+        ("PARITREE_AGENT_CONNECTIONS__MAIN__URL", "oracle://x/y", "connections.main.url: no connector for 'oracle:'"),
+        ("PARITREE_AGENT_CONNECTIONS__MAIN__PASSWORD", "file:none", "connections.main.password"),
+        ("PARITREE_AGENT_SPOOL", "/dev/null/spool", "spool /dev/null/spool: cannot be used"),
+        ("PARITREE_AGENT_DATASETS", "none.toml", "none.toml: cannot be read"),
+    ],
+)
+def test_what_is_wrong_with_an_agent_is_found_before_it_dials(
+    site: Site, variable: str, value: str, message: str
+) -> None:
+    done = run_paritree("agent", "run", "--config", str(site.folder / "eu.toml"), env={variable: value})
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("PARITREE_COORDINATOR_LISTEN", "203.0.113.1:7443", "cannot listen on 203.0.113.1:7443"),
+        ("PARITREE_COORDINATOR_STORE__URL", "mysql://x", "no support for 'mysql:'"),
+        ("PARITREE_COORDINATOR_KEY", "none.key", "none.key"),
+        ("PARITREE_COORDINATOR_DATASETS", "none.toml", "none.toml: cannot be read"),
+    ],
+)
+def test_what_is_wrong_with_a_coordinator_is_found_at_once(site: Site, variable: str, value: str, message: str) -> None:
+    done = run_paritree("coordinator", "run", "--config", str(site.folder / "coordinator.toml"), env={variable: value})
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_agents_certificate_does_not_make_a_coordinator(site: Site) -> None:
+    files = {f"PARITREE_COORDINATOR_{name.upper()}": f"{site.pki}/{file}" for name, file in _files("agent-eu-a1")}
+    done = run_paritree("coordinator", "run", "--config", str(site.folder / "coordinator.toml"), env=files)
+    assert done.returncode == 2
+    assert "agent-eu-a1.pem" in done.stderr
+
+
+def test_what_a_dead_agent_left_is_removed_and_nothing_else(site: Site) -> None:
+    spool = site.folder / "spool-eu"
+    left = spool / "orders" / "sweep-1"
+    left.mkdir(parents=True)
+    for name in ("000001.run", "000002.partial", "letter.txt"):
+        (left / name).write_text("x")
+    (spool / "orders" / "tokens").write_text("")
+    (spool / "orders" / "sweep-2").mkdir()
+    (spool / "orders" / "sweep-2" / "000001.run").write_text("x")
+    _, port = site.coordinator()
+    site.agent("eu", port)
+    assert sorted(path.name for path in (spool / "orders").rglob("*")) == ["letter.txt", "sweep-1", "tokens"]
