@@ -154,7 +154,7 @@ class GrpcLink:
         because its old connection can look alive for a while after a cut.
         """
         if self._connection is not None and self.connected:
-            if hello.instance != self.hello.instance:
+            if (hello.agent, hello.instance) != (self.hello.agent, self.hello.instance):
                 raise PeerError(
                     f"region {self.region} is already served by agent {self.hello.agent}",
                     next_step="stop one of the two agents; this one goes on trying",

@@ -20,6 +20,7 @@ class Regions:
         self._on_hello = on_hello
         self._links: dict[str, GrpcLink] = {}
         self._news = asyncio.Event()
+        self._closed = ""
 
     @property
     def links(self) -> dict[str, GrpcLink]:
@@ -45,7 +46,9 @@ class Regions:
         return {name: link for name, link in self.links.items() if name in regions}
 
     def connect(self, hello: Hello) -> tuple[GrpcLink, Connection]:
-        """A new stream of a region's agent. Raises PeerError when another agent holds the region."""
+        """A new stream of a region's agent. Raises PeerError when another agent holds the region, or after close."""
+        if self._closed:
+            raise PeerError(self._closed, retryable=True)
         link = self._links.get(hello.region)
         if link is None:
             link = self._links[hello.region] = GrpcLink(hello, self._exchanges)
@@ -56,6 +59,7 @@ class Regions:
         return link, connection
 
     def close(self, reason: str) -> None:
-        """End every stream, so that the server can stop."""
+        """End every stream and take no new ones, so that the server can stop."""
+        self._closed = reason
         for link in self._links.values():
             link.close(reason)

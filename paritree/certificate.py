@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import ipaddress
 from collections.abc import Mapping
 from typing import Final
 
@@ -48,7 +49,7 @@ def require_server(certificate: x509.Certificate, host: str | None = None) -> No
     names = host_names(certificate)
     if not names:
         raise Unfit("it has no host names")
-    if host is not None and not any(_covers(name, host.lower().rstrip(".")) for name in names):
+    if host is not None and not any(_covers(name, _plain(host)) for name in names):
         raise Unfit(f"it is for {', '.join(names)}, not for {host}")
 
 
@@ -58,6 +59,14 @@ def require_valid(certificate: x509.Certificate, now: dt.datetime) -> None:
         raise Unfit(f"it expired on {certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC")
     if now < certificate.not_valid_before_utc:
         raise Unfit(f"it is valid only from {certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC on")
+
+
+def _plain(host: str) -> str:
+    """A host name in lower case without its final dot, or an address in its usual form."""
+    try:
+        return str(ipaddress.ip_address(host))
+    except ValueError:
+        return host.lower().rstrip(".")
 
 
 def _covers(name: str, host: str) -> bool:

@@ -54,7 +54,7 @@ def test_a_coordinators_certificate_has_hosts_and_is_for_servers(authority: Auth
     assert certificates.host_names(certificate) == ["parity.example.org", "127.0.0.1", "::1"]
     assert certificates.uri_names(certificate) == []
     assert certificates.purposes(certificate) == [SERVER]
-    for host in ("parity.example.org", "PARITY.example.org.", "127.0.0.1", "::1"):
+    for host in ("parity.example.org", "PARITY.example.org.", "127.0.0.1", "::1", "0:0::1"):
         certificates.require_server(certificate, host)
     with pytest.raises(Unfit, match=r"not for example\.org"):
         certificates.require_server(certificate, "example.org")

@@ -219,3 +219,50 @@ async def test_a_killed_agent_process_is_noticed_at_once_and_replaced(pki_dir: P
         os.kill(second.pid, signal.SIGKILL)
         _, also_said = await second.communicate()
         assert said + also_said == b""  # gRPC prints nothing of its own
+
+
+NOISE = textwrap.dedent(
+    """
+    import asyncio, sys
+    from pathlib import Path
+    sys.path.insert(0, sys.argv[1])
+    import paritree  # as in every process of ours
+    from conftest_tls import now, with_credential
+    from linked import Address, coordinator
+    from paritree.cli.logs import configure
+    from paritree.pki import Authority
+    from paritree.wire.dial import open_channel, open_stream
+
+    async def main(folder):
+        stranger = Authority.create("test.example", now=now()).agent("eu", "a1", now=now())
+        async with coordinator(folder) as running:
+            address = Address.parse(f"127.0.0.1:{running.port}")
+            async with open_channel(address, with_credential(folder, stranger)) as one:
+                try:
+                    await open_stream(one, "/x/Y").read()
+                except Exception as error:
+                    print(type(error).__name__)
+            reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+            writer.write(b"GET / HTTP/1.0\\r\\n\\r\\n")
+            await reader.read()
+            writer.close()
+
+    configure(level="error")
+    asyncio.run(main(Path(sys.argv[2])))
+    """
+)
+
+
+async def test_grpc_prints_nothing_of_its_own(pki_dir: Path) -> None:
+    tests = str(Path(__file__).parents[1])
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        NOISE,
+        tests,
+        str(pki_dir),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(60):
+        assert await process.communicate() == (b"AioRpcError\n", b"")
