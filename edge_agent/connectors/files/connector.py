@@ -16,23 +16,30 @@ from edge_agent.connectors.contract import Connector, Plan, Shard, Source
 from edge_agent.connectors.files import csvtext, lookup, scan, schema, shards
 from edge_agent.connectors.files.format import Format
 from edge_agent.connectors.files.parquet import Parquet
+from edge_agent.connectors.filestate import FileState
 from paritree.core.errors import ConfigError, SourceError
 from paritree.core.profile import Binding
-from paritree.core.schema import TableSchema
+from paritree.core.schema import SourceColumn, TableSchema
 
 
 class FilesConnector(Connector):
-    """The files of one glob; nothing is kept open between calls, so any thread or process may call."""
+    """The files of one glob; nothing is kept open between calls, so any thread or process may call.
+
+    What a file's footer or header says is kept until the file changes.
+    """
 
     def __init__(self, form: Format, pattern: str) -> None:
         self.form = form
         self.pattern = pattern
+        self._columns: dict[tuple[str, FileState], tuple[SourceColumn, ...]] = {}
 
     def tables(self) -> list[str]:
         return [schema.table_name(self.pattern)]
 
     def describe(self, table: str) -> TableSchema:
-        return schema.describe(self.form, self.pattern, self._paths(), table)
+        found = [(path, FileState.of(path)) for path in self._paths()]
+        self._columns = {file: self._columns.get(file) or self.form.columns(file[0]) for file in found}
+        return schema.describe(self.pattern, {path: columns for (path, _), columns in self._columns.items()}, table)
 
     def plan(self, binding: Binding, shard_rows: int) -> Plan:
         self._check(binding)

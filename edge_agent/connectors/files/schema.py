@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from edge_agent.connectors.files.format import Format
 from edge_agent.connectors.names import absent
 from paritree.core.errors import ConfigError
 from paritree.core.schema import SourceColumn, TableSchema
@@ -21,14 +20,17 @@ def table_name(pattern: str) -> str:
     return _SUFFIX.sub("", plain[-1]) if plain else "files"
 
 
-def describe(form: Format, pattern: str, paths: Sequence[str], table: str) -> TableSchema:
-    """The schema that all files have. The key is never known: the dataset declares it. Raises ConfigError."""
+def describe(pattern: str, files: Mapping[str, tuple[SourceColumn, ...]], table: str) -> TableSchema:
+    """The schema that all files (path -> columns) have. The key is never known: the dataset declares it.
+
+    Raises ConfigError where the table has another name or the files do not agree.
+    """
     name = table_name(pattern)
     if table not in ("", name):
         raise absent("table", table, [name], pattern)
-    first = form.columns(paths[0])
-    for path in paths[1:]:
-        _agree(paths[0], first, path, form.columns(path))
+    (first_path, first), *others = files.items()
+    for path, columns in others:
+        _agree(first_path, first, path, columns)
     return TableSchema(name, first)
 
 
