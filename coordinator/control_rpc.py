@@ -14,6 +14,7 @@ from coordinator.control import Control
 from coordinator.running import Finished
 from paritree.core.errors import InvariantBroken, ParitreeError
 from paritree.wire import control as wire
+from paritree.wire.answer import closing
 from paritree.wire.status import abort
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -22,57 +23,46 @@ _log = structlog.get_logger("paritree.coordinator")
 
 def control_handler(control: Control, operator: Callable[[Context], str]) -> grpc.GenericRpcHandler[Any, Any]:
     """The handler to add to a server; ``operator`` says who calls, and raises what refuses the call."""
-    service = _Rpc(control, operator)
-    return grpc.method_handlers_generic_handler(
-        wire.SERVICE,
-        {
-            "Sweep": _handler(service.sweep, wire.decode_sweep, wire.encode_event),
-            "Status": _handler(service.status, wire.decode_status, wire.encode_piece),
-            "Findings": _handler(service.findings, wire.decode_findings, wire.encode_piece),
-        },
-    )
+    service = _Rpc(control)
 
+    def method(answers: Callable[[bytes, str], AsyncIterator[bytes]]) -> grpc.RpcMethodHandler[Any, Any]:
+        async def call(request: bytes, context: Context) -> AsyncIterator[bytes]:
+            try:
+                async with closing(answers(request, operator(context))) as messages:
+                    async for message in messages:
+                        yield message
+            except Exception as error:  # noqa: BLE001 - the border: every error becomes a status
+                await _abort(context, error)
 
-def _handler(
-    call: Callable[[Any, Context], AsyncIterator[Any]], decode: Callable[[bytes], Any], encode: Callable[[Any], bytes]
-) -> grpc.RpcMethodHandler[Any, Any]:
-    return grpc.unary_stream_rpc_method_handler(call, request_deserializer=decode, response_serializer=encode)
+        # No serializers: gRPC would log what they raise and go on with None.
+        return grpc.unary_stream_rpc_method_handler(call)
+
+    methods = {"Sweep": service.sweep, "Status": service.status, "Findings": service.findings}
+    return grpc.method_handlers_generic_handler(wire.SERVICE, {name: method(one) for name, one in methods.items()})
 
 
 class _Rpc:
-    """One method a call; each ends with its last message or with a status."""
+    """One method a call, from the request's bytes to those of the answer's messages."""
 
-    def __init__(self, control: Control, operator: Callable[[Context], str]) -> None:
+    def __init__(self, control: Control) -> None:
         self._control = control
-        self._operator = operator
 
-    async def sweep(self, order: wire.SweepOrder, context: Context) -> AsyncIterator[wire.SweepEvent]:
-        try:
-            async with aclosing(self._control.sweep(order, self._operator(context))) as events:
-                async for sweep_id, event in events:
-                    if isinstance(event, Finished):
-                        for piece in wire.pieces(event.report):
-                            yield wire.SweepEvent(sweep_id, piece)
-                    else:
-                        yield wire.SweepEvent(sweep_id, event)
-        except Exception as error:  # noqa: BLE001 - the border: every error becomes a status
-            await _abort(context, error)
+    async def sweep(self, request: bytes, operator: str) -> AsyncIterator[bytes]:
+        async with aclosing(self._control.sweep(wire.decode_sweep(request), operator)) as events:
+            async for sweep_id, event in events:
+                if isinstance(event, Finished):
+                    for piece in wire.pieces(event.report):
+                        yield wire.encode_event(wire.SweepEvent(sweep_id, piece))
+                else:
+                    yield wire.encode_event(wire.SweepEvent(sweep_id, event))
 
-    async def status(self, order: wire.StatusOrder, context: Context) -> AsyncIterator[wire.JsonPiece]:
-        try:
-            self._operator(context)
-            for piece in wire.pieces(await self._control.status(order.dataset)):
-                yield piece
-        except Exception as error:  # noqa: BLE001 - the border: every error becomes a status
-            await _abort(context, error)
+    async def status(self, request: bytes, _operator: str) -> AsyncIterator[bytes]:
+        for piece in wire.pieces(await self._control.status(wire.decode_status(request).dataset)):
+            yield wire.encode_piece(piece)
 
-    async def findings(self, order: wire.FindingsOrder, context: Context) -> AsyncIterator[wire.JsonPiece]:
-        try:
-            self._operator(context)
-            for piece in wire.pieces(await self._control.findings(order)):
-                yield piece
-        except Exception as error:  # noqa: BLE001 - the border: every error becomes a status
-            await _abort(context, error)
+    async def findings(self, request: bytes, _operator: str) -> AsyncIterator[bytes]:
+        for piece in wire.pieces(await self._control.findings(wire.decode_findings(request))):
+            yield wire.encode_piece(piece)
 
 
 async def _abort(context: Context, error: Exception) -> None:

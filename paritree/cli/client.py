@@ -52,58 +52,65 @@ class Coordinator:
         self, order: wire.SweepOrder, progress: Callable[[wire.SweepProgress], None], begun: Callable[[str], None]
     ) -> dict[str, Any]:
         """Start or join a sweep and wait for its report; ``begun`` is told its id. Raises ParitreeError."""
-        call = self._channel.unary_stream(
-            wire.SWEEP, request_serializer=wire.encode_sweep, response_deserializer=wire.decode_event
-        )
-        told, texts, size, last = "", [], 0, False
-        try:
-            async for event in call(order):
-                if event.sweep_id != told:
-                    begun(told := event.sweep_id)
-                if isinstance(event.body, wire.JsonPiece):
-                    size = _bounded(size + len(event.body.text))
-                    texts.append(event.body.text)
-                    last = event.body.last
-                else:
-                    progress(event.body)
-        except grpc.aio.AioRpcError as error:
-            raise received(error) from None
-        return _document(texts, last)
+        told, document = "", _Document()
+        async for data in self._messages(wire.SWEEP, wire.encode_sweep(order)):
+            event = wire.decode_event(data)
+            if event.sweep_id != told:
+                begun(told := event.sweep_id)
+            if isinstance(event.body, wire.JsonPiece):
+                document.add(event.body)
+            else:
+                progress(event.body)
+        return document.read()
 
     async def status(self, dataset: str = "") -> dict[str, Any]:
         """The status document. Raises ParitreeError."""
-        return await self._read(wire.STATUS, wire.encode_status, wire.StatusOrder(dataset))
+        return await self._document(wire.STATUS, wire.encode_status(wire.StatusOrder(dataset)))
 
     async def findings(self, order: wire.FindingsOrder) -> dict[str, Any]:
         """One page of findings. Raises ParitreeError."""
-        return await self._read(wire.FINDINGS, wire.encode_findings, order)
+        return await self._document(wire.FINDINGS, wire.encode_findings(order))
 
-    async def _read(self, path: str, encode: Callable[[Any], bytes], order: object) -> dict[str, Any]:
-        call = self._channel.unary_stream(path, request_serializer=encode, response_deserializer=wire.decode_piece)
-        texts, size, last = [], 0, False
+    async def _document(self, path: str, request: bytes) -> dict[str, Any]:
+        document = _Document()
+        async for data in self._messages(path, request):
+            document.add(wire.decode_piece(data))
+        return document.read()
+
+    async def _messages(self, path: str, request: bytes) -> AsyncIterator[bytes]:
+        """The messages of one call, undecoded: gRPC would log what a deserializer raises and go on with None."""
+        call = self._channel.unary_stream(path, request_serializer=bytes, response_deserializer=bytes)
         try:
-            async for piece in call(order):
-                size = _bounded(size + len(piece.text))
-                texts.append(piece.text)
-                last = piece.last
+            async for data in call(request):
+                yield data
         except grpc.aio.AioRpcError as error:
             raise received(error) from None
-        return _document(texts, last)
 
 
-def _bounded(size: int) -> int:
-    if size > wire.DOCUMENT_BYTES_MAX:
-        raise PeerError(f"the coordinator's answer is longer than {wire.DOCUMENT_BYTES_MAX} bytes")
-    return size
+class _Document:
+    """A JSON document that arrives in pieces."""
 
+    def __init__(self) -> None:
+        self._texts: list[str] = []
+        self._size = 0
+        self._last = False
 
-def _document(texts: list[str], last: bool) -> dict[str, Any]:
-    if not last:
-        raise PeerError("the coordinator's answer ended before its last piece", retryable=True)
-    document = wire.joined(texts)
-    if not isinstance(document, dict):
-        raise PeerError("the coordinator's answer is not what was asked for")
-    return document
+    def add(self, piece: wire.JsonPiece) -> None:
+        """The next piece. Raises PeerError for one too many."""
+        self._size += len(piece.text)
+        if self._size > wire.DOCUMENT_BYTES_MAX or self._last:
+            raise PeerError(f"the coordinator's answer is longer than {wire.DOCUMENT_BYTES_MAX} bytes, or has two ends")
+        self._texts.append(piece.text)
+        self._last = piece.last
+
+    def read(self) -> dict[str, Any]:
+        """The document. Raises PeerError unless it is whole."""
+        if not self._last:
+            raise PeerError("the coordinator's answer ended before its last piece", retryable=True)
+        document = wire.joined(self._texts)
+        if not isinstance(document, dict):
+            raise PeerError("the coordinator's answer is not what was asked for")
+        return document
 
 
 @asynccontextmanager
