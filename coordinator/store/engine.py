@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -59,10 +60,21 @@ def _sqlite(url: sa.URL) -> sa.Engine:
         folder = Path(url.database or "").parent
         if not folder.is_dir():
             raise ConfigError(f"store: there is no directory {folder}", next_step="create it or correct the URL")
+        _private(Path(url.database or ""))
         engine = sa.create_engine(url, **_options(), connect_args={"timeout": BUSY_TIMEOUT_S})
     sa.event.listen(engine, "connect", _prepare_sqlite)
     sa.event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _private(file: Path) -> None:
+    """Make the file readable by its owner only, if it is new: a store may hold clear keys that a policy granted."""
+    try:
+        os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        raise ConfigError(
+            f"store: {file} cannot be opened: {error.strerror}", next_step="check the path and its permissions"
+        ) from None
 
 
 def _prepare_sqlite(connection: SqliteConnection, _entry: ConnectionPoolEntry) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -168,6 +169,28 @@ def test_progress_is_plain_lines_on_stderr(operated: Operated) -> None:
     assert "eu: scan 3/3 shards, 3,000 rows" in done.stderr
     assert "\x1b" not in done.stderr
     document(done)
+
+
+def test_progress_on_a_terminal_is_a_bar_and_stdout_stays_json(operated: Operated) -> None:
+    async def slow(progress: Any, **_: Any) -> dict[str, Any]:
+        progress(SweepProgress("eu [b]", "scan", 1, 3, 1000))
+        await asyncio.sleep(0.5)
+        return report_of("orders")
+
+    operated.script = slow
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-m", "paritree.cli.main", "sweep", "orders", "--json", *operated.flags]
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs, text=True, env=environment) as process:
+        os.close(theirs)
+        out, _ = process.communicate(timeout=30)
+    shown = os.read(ours, 1 << 16).decode()
+    os.close(ours)
+    assert process.returncode == 0
+    assert json.loads(out)["verdict"] == "equal"
+    assert "eu [b]" in shown
+    assert "scan 1/3 shards, 1,000 rows" in shown
+    assert "\x1b[" in shown
 
 
 def test_an_error_of_the_sweep_arrives_whole(operated: Operated) -> None:

@@ -275,6 +275,7 @@ def test_rows_of_a_sweep_go_with_it(opened: Opened, store_url: str) -> None:
 def test_sqlite_writes_ahead_and_in_memory_works(tmp_path: Path) -> None:
     with Store.open(f"sqlite:///{tmp_path}/store.db"):
         assert (tmp_path / "store.db-wal").exists()
+        assert {path.stat().st_mode & 0o777 for path in tmp_path.glob("store.db*")} == {0o600}
     with Store.open("sqlite://") as store, ThreadPoolExecutor(4) as pool:
         outcomes = list(pool.map(lambda _: store.begin(new(1, job_id="one"))[1], range(16)))
         assert sum(outcomes) == 1
@@ -287,6 +288,7 @@ def test_sqlite_writes_ahead_and_in_memory_works(tmp_path: Path) -> None:
         ("mysql://localhost/x", "store: no support for 'mysql:'"),
         ("postgresql://ann:hush@localhost/x", "store: the URL has a password inside"),
         ("sqlite:////nowhere/at/all/store.db", "store: there is no directory /nowhere/at/all"),
+        ("sqlite:////tmp", "store: /tmp cannot be opened: Is a directory"),
     ],
 )
 def test_an_unusable_url_is_the_operators_mistake(url: str, message: str) -> None:
