@@ -111,7 +111,7 @@ def fetch() -> Path:
     """The directory with the server's jars; fetched with Maven unless it is there. Safe for several processes."""
     jars = cache_directory()
     jars.parent.mkdir(parents=True, exist_ok=True)
-    with open(jars.with_suffix(".lock"), "w") as lock:
+    with open(jars.parent / f"{jars.name}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if jars.is_dir():
             return jars

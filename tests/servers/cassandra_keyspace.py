@@ -63,8 +63,7 @@ def keyspace(server: CassandraServer, name: str, replicas: int = 1) -> Iterator[
     with server.session() as session:
         session.execute(f"DROP KEYSPACE IF EXISTS {name}")
         session.execute(
-            f"CREATE KEYSPACE {name} WITH replication = "
-            f"{{'class': 'SimpleStrategy', 'replication_factor': {replicas}}}"
+            f"CREATE KEYSPACE {name} WITH replication = {{'class': 'SimpleStrategy', 'replication_factor': {replicas}}}"
         )
         yield Keyspace(server, session, name)
         session.execute(f"DROP KEYSPACE IF EXISTS {name}")

@@ -20,6 +20,7 @@ from edge_agent.connectors.cassandra.cqltype import CqlType
 from edge_agent.connectors.cassandra.decode import TEXTS, Cell, Columns, Rows, broken_page, column
 from edge_agent.connectors.cassandra.nested import reader
 from paritree.core.errors import SourceError
+from paritree.core.fast.compiler import compile_now
 
 PAGE_BYTES_MAX: Final = (1 << 31) - 1
 """Arrow's offsets are int32; the native protocol's frames end at 256 MiB anyway."""
@@ -28,6 +29,9 @@ _FIXED: Final = {
     "boolean": 1, "date": 4, "time": 8, "timestamp": 8, "uuid": 16, "timeuuid": 16,
 }  # fmt: skip
 Bytes = npt.NDArray[np.uint8]
+
+for _loop in (kernels.index_cells, kernels.fixed, kernels.variable, kernels.varints, kernels.decimals):
+    compile_now(_loop)
 
 
 @dataclass(frozen=True, slots=True)

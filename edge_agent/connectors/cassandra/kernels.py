@@ -7,11 +7,11 @@ byte outside of a cell. Output arrays have the sizes that :mod:`.fast` computes 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import numpy as np
-from numba import njit, types
+
+from paritree.core.fast.compiler import inner, kernel
 
 NULL: Final = 0
 VALUE: Final = 1
@@ -19,24 +19,20 @@ BAD: Final = 2
 DECIMAL_TEXT_MAX: Final = 48
 """Sign, 19 digits, 20 zeros, a leading zero and the point are 42 bytes."""
 
-_PAGE = types.Array(types.uint8, 1, "C", readonly=True)
-_BYTES = types.Array(types.uint8, 1, "C")
-_INT32 = types.Array(types.int32, 1, "C")
-_INT64 = types.Array(types.int64, 1, "C")
-_STARTS = types.Array(types.int64, 2, "C")
-_LENGTHS = types.Array(types.int32, 2, "C")
+_PAGE = "Array(uint8, 1, 'C', readonly=True)"
+"""A page is a bytes object, which cannot be written; for numba that is a type of its own."""
 
 
-_Loop = TypeVar("_Loop", bound=Callable[..., int])
+@inner
+def _signed(data: Any, at: Any, size: Any) -> Any:
+    """A big-endian two's complement number of 1 to 8 bytes."""
+    value = np.int64(np.int8(data[at]))
+    for i in range(1, size):
+        value = (value << np.int64(8)) | np.int64(data[at + i])
+    return value
 
 
-def _compiled(*arguments: Any) -> Callable[[_Loop], _Loop]:
-    """Compiled when this module is imported, once a machine; runs without the interpreter's lock."""
-    decorator: Callable[[_Loop], _Loop] = njit(types.int64(*arguments), nogil=True, cache=True)
-    return decorator
-
-
-@_compiled(_PAGE, types.int64, _STARTS, _LENGTHS)
+@kernel(f"int64({_PAGE}, int64, int64[:, ::1], int32[:, ::1])")
 def index_cells(data: Any, at: int, starts: Any, lengths: Any) -> int:
     """Offset and length of every cell, as [column, row]; length -1 is null. Returns the end, or -1 past the page."""
     width, rows = starts.shape
@@ -65,7 +61,7 @@ def index_cells(data: Any, at: int, starts: Any, lengths: Any) -> int:
     return at
 
 
-@_compiled(_PAGE, _INT64, _INT32, types.int64, types.boolean, _BYTES, _BYTES)
+@kernel(f"int64({_PAGE}, int64[::1], int32[::1], int64, boolean, uint8[::1], uint8[::1])")
 def fixed(data: Any, starts: Any, lengths: Any, size: int, swap: bool, out: Any, state: Any) -> int:
     """Cells of ``size`` bytes side by side in ``out``, byte order swapped or kept. Returns the bad ones."""
     bad = 0
@@ -87,7 +83,7 @@ def fixed(data: Any, starts: Any, lengths: Any, size: int, swap: bool, out: Any,
     return bad
 
 
-@_compiled(_PAGE, _INT64, _INT32, _INT32, _BYTES, _BYTES)
+@kernel(f"int64({_PAGE}, int64[::1], int32[::1], int32[::1], uint8[::1], uint8[::1])")
 def variable(data: Any, starts: Any, lengths: Any, offsets: Any, out: Any, state: Any) -> int:
     """Cells of any size one behind the other in ``out``; ``offsets`` (rows + 1) gets where each begins."""
     to = 0
@@ -106,16 +102,7 @@ def variable(data: Any, starts: Any, lengths: Any, offsets: Any, out: Any, state
     return 0
 
 
-@_compiled(_PAGE, types.int64, types.int64)
-def _signed(data: Any, at: int, size: int) -> int:
-    """A big-endian two's complement number of 1 to 8 bytes."""
-    value: Any = np.int64(np.int8(data[at]))
-    for i in range(1, size):
-        value = (value << np.int64(8)) | np.int64(data[at + i])
-    return value  # type: ignore[no-any-return]
-
-
-@_compiled(_PAGE, _INT64, _INT32, _INT64, _BYTES)
+@kernel(f"int64({_PAGE}, int64[::1], int32[::1], int64[::1], uint8[::1])")
 def varints(data: Any, starts: Any, lengths: Any, out: Any, state: Any) -> int:
     """Whole numbers of up to 8 bytes as int64. Returns the bad ones, or -1 where one is longer."""
     bad = 0
@@ -134,7 +121,7 @@ def varints(data: Any, starts: Any, lengths: Any, out: Any, state: Any) -> int:
     return bad
 
 
-@_compiled(_PAGE, _INT64, _INT32, types.int64, _INT32, _BYTES, _BYTES)
+@kernel(f"int64({_PAGE}, int64[::1], int32[::1], int64, int32[::1], uint8[::1], uint8[::1])")
 def decimals(data: Any, starts: Any, lengths: Any, zeros_max: int, offsets: Any, out: Any, state: Any) -> int:
     """Texts of decimals, as ``cells.decimal_text`` writes them. Returns the bad ones, or -1 where one needs the plain
     reader: more than 8 bytes of digits, or a scale that is written as an exponent."""

@@ -12,7 +12,7 @@ from edge_agent.connectors.cassandra.decode import Rows
 from edge_agent.connectors.cassandra.identifiers import quote
 from edge_agent.connectors.cassandra.keys import FORMS_MAX, forms
 from edge_agent.connectors.cassandra.pages import Page, Request, Statement
-from edge_agent.connectors.cassandra.scan import decode
+from edge_agent.connectors.cassandra.scan import decoder
 from edge_agent.connectors.cassandra.select import Select
 from edge_agent.connectors.cassandra.session import Session
 from edge_agent.connectors.columns import unfold
@@ -114,4 +114,4 @@ def _gathered(pages: Iterator[Page]) -> Iterator[list[Page]]:
 
 def _batch(select: Select, statement: Statement, pages: Sequence[Page]) -> pa.RecordBatch:
     data = b"".join(memoryview(page.rows.data)[page.rows.offset :] for page in pages)
-    return select.batch(Rows(data, sum(page.rows.count for page in pages)), statement.kinds, decode)
+    return select.batch(Rows(data, sum(page.rows.count for page in pages)), statement.kinds, decoder(0))

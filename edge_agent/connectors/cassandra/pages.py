@@ -62,9 +62,10 @@ class RawHandler(_ProtocolHandler):  # type: ignore[misc]
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """A prepared statement and the types of the columns that it gives."""
+    """A prepared statement and the types of the columns that it gives: the driver's classes, and ours made of them."""
 
     prepared: PreparedStatement
+    types: tuple[Any, ...]
     kinds: tuple[CqlType, ...]
 
 

@@ -2,31 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterator
+from typing import Final
 
 import pyarrow as pa
 
-from edge_agent.connectors.cassandra.cqltype import CqlType
-from edge_agent.connectors.cassandra.decode import Columns, Rows
+from edge_agent.connectors.cassandra import decode as plain
 from edge_agent.connectors.cassandra.pages import PageSize, Request
 from edge_agent.connectors.cassandra.ring import TOKEN
-from edge_agent.connectors.cassandra.select import Select
+from edge_agent.connectors.cassandra.select import Decode, Select
 from edge_agent.connectors.cassandra.session import Session
 from edge_agent.connectors.cassandra.shards import ranges_of
 from edge_agent.connectors.contract import Shard
 
+FAST_ROWS_MIN: Final = 20_000
+"""Below it, importing the compiled decoder (half a second) costs more than it saves."""
 
-def decode(rows: Rows, kinds: Sequence[CqlType]) -> Columns:
-    """The fast decoder. Imported at the first page: numba takes half a second, which no other command should pay."""
+
+def decoder(rows: int) -> Decode:
+    """The decoder for about that many rows; both give the same."""
+    if rows < FAST_ROWS_MIN and "numba" not in sys.modules:
+        return plain.decode
     from edge_agent.connectors.cassandra import fast
 
-    return fast.decode(rows, kinds)
+    return fast.decode
 
 
 def scan(session: Session, select: Select, shard: Shard) -> Iterator[pa.RecordBatch]:
     """The shard's rows; one page in memory while the next one is on its way."""
     token = select.table.token
     statement = select.prepare(session, f"{token} > ? AND {token} <= ?", 2)
+    decode = decoder(shard.rows_estimate)
     size = PageSize(session.settings.page_rows)
     for each in ranges_of(shard):
         values = (TOKEN.pack(each.start), TOKEN.pack(each.end))

@@ -103,7 +103,7 @@ class Session:
         """Read a keyspace's replication, from which the driver knows the replicas of a token."""
         if keyspace not in self.cluster.metadata.keyspaces:
             try:
-                self.cluster.refresh_keyspace_metadata(keyspace)
+                self.cluster.refresh_keyspace_metadata(keyspace, max_schema_agreement_wait=0)
             except DRIVER_ERRORS as error:
                 raise translate(error, f"reading the replication of keyspace {keyspace}") from error
 
@@ -125,7 +125,8 @@ class Session:
             prepared = self.session.prepare(cql)
         except DRIVER_ERRORS as error:
             raise translate(error, doing) from error
-        return Statement(prepared, tuple(from_driver(column[3]) for column in prepared.result_metadata or ()))
+        types = tuple(column[3] for column in prepared.result_metadata or ())
+        return Statement(prepared, types, tuple(map(from_driver, types)))
 
     def pages(self, request: Request) -> Iterator[Page]:
         """The pages of one request. The next page is asked for before the last one is handed out."""
@@ -185,7 +186,8 @@ class Session:
 
     def _checked(self, request: Request, page: Page) -> Page:
         """A user-defined type that was altered meanwhile would be read with the wrong fields."""
-        if tuple(from_driver(kind) for kind in page.types) != request.statement.kinds:
+        statement = request.statement
+        if page.types != statement.types and tuple(map(from_driver, page.types)) != statement.kinds:
             raise SourceError(
                 f"the table's types changed while {request.doing}", next_step="start again", retryable=True
             )
