@@ -2,9 +2,9 @@
 
 Compiled kernels are kept under ``$NUMBA_CACHE_DIR`` where that is set, else under ``~/.cache/paritree``
 (``$XDG_CACHE_HOME`` is honoured), never beside the source: the package may be read-only. The folder there is named by
-the content of this package and the versions of Python, numba and llvmlite: numba itself looks only at the file of the
-function that it loads, so a kernel could survive a change of something that it calls. Where no folder can be written,
-every process compiles anew.
+the content of this package and of the kernel's own one, and by the versions of Python, numba and llvmlite: numba itself
+looks only at the file of the function that it loads, so a kernel could survive a change of something that it calls.
+Where no folder can be written, every process compiles anew.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ __all__ = [
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
+FAST = Path(__file__).parent
 config: Any = numba_config
 """Its settings are made at import, so no type checker knows them."""
 njit: Any = numba.njit
@@ -57,11 +58,16 @@ def inner(function: F) -> F:
     return cast(F, njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **_OPTIONS)(function))
 
 
+def inlined(function: F) -> F:
+    """As :func:`inner`, but copied into its caller first, so that what it calls is optimised once less."""
+    return cast(F, njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, inline="always", **_OPTIONS)(function))
+
+
 def kernel(signature: str) -> Callable[[F], F]:
     """A function that Python calls, compiled for exactly this signature when :func:`compile_now` is told to."""
 
     def decorate(function: F) -> F:
-        directory = cache_directory()
+        directory = cache_directory(Path(function.__code__.co_filename).parent)
         before = config.CACHE_DIR
         try:
             if directory is not None:
@@ -79,21 +85,21 @@ def compile_now(function: Any) -> None:
     """Load a kernel from the cache or compile it, and refuse every other signature."""
     function.compile(function.paritree_signature)
     function.disable_compile()
-    stamp = _stamp(function.__name__)
+    stamp = _stamp(function.__name__, Path(function.py_func.__code__.co_filename).parent)
     if stamp is not None:
         with contextlib.suppress(OSError):
             stamp.touch()
 
 
-def is_cached(name: str) -> bool:
-    """Whether the kernel of that name was compiled for this machine and kept."""
-    stamp = _stamp(name)
+def is_cached(name: str, folder: Path = FAST) -> bool:
+    """Whether the kernel of that name, from that folder of sources, was compiled for this machine and kept."""
+    stamp = _stamp(name, folder)
     return stamp is not None and stamp.exists()
 
 
-def _stamp(name: str) -> Path | None:
+def _stamp(name: str, folder: Path) -> Path | None:
     """An empty file that says that the cache has a kernel for this kind of processor."""
-    directory = cache_directory()
+    directory = cache_directory(folder)
     if directory is None:
         return None
     host = (
@@ -103,10 +109,10 @@ def _stamp(name: str) -> Path | None:
 
 
 @cache
-def cache_directory() -> Path | None:
-    """The folder of this build's compiled kernels, made if need be; None where nothing can be written."""
+def cache_directory(folder: Path = FAST) -> Path | None:
+    """Where compiled kernels of a folder of sources are kept, made if need be; None where nothing can be written."""
     for base in _candidates():
-        directory = base / f"kernels-{_build_id()}"
+        directory = base / f"kernels-{_build_id({FAST, folder})}"
         try:
             directory.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=directory):
@@ -127,9 +133,9 @@ def _candidates() -> list[Path]:
     return [Path(os.environ.get("XDG_CACHE_HOME") or home) / "paritree"]
 
 
-def _build_id() -> str:
+def _build_id(folders: set[Path]) -> str:
     digest = hashlib.blake2b(digest_size=10)
     digest.update(f"{sys.version} {numba.__version__} {llvmlite.__version__}".encode())
-    for source in sorted(Path(__file__).parent.glob("*.py")):
+    for source in sorted(source for folder in folders for source in folder.glob("*.py")):
         digest.update(source.name.encode() + b"\0" + source.read_bytes())
     return digest.hexdigest()

@@ -172,7 +172,7 @@ class CompiledDigester:
         source = np.arange(len(looked.state))
         if len(again):
             plain = frozenset(name for name, flag in zip(self._columns, looked.flags, strict=True) if flag)
-            second = self._look(batch.take(pa.array(again)), plain)
+            second = self._look(_taken(batch, again), plain)
             looked.key_digests[again], looked.row_digests[again] = second.key_digests, second.row_digests
             source[again] = len(source) + np.arange(len(again))
             locators.append(second.locators)
@@ -180,7 +180,8 @@ class CompiledDigester:
         key_digests, row_digests = _bytes_of(looked.key_digests), _bytes_of(looked.row_digests)
         dead: list[DeadRow] = []
         plain_locators: list[bytes] = []
-        for index, row in zip(last.tolist(), self._plain.rows(batch.take(pa.array(last))), strict=True):
+        plain_rows = self._plain.rows(_taken(batch, last)) if len(last) else []
+        for index, row in zip(last.tolist(), plain_rows, strict=True):
             if row.dead:
                 dead.append(DeadRow(index, row.dead, row.locator))
             source[index] = -1
@@ -193,6 +194,16 @@ class CompiledDigester:
         kept = source >= 0
         joined = pa.concat_arrays(locators).take(pa.array(source[kept]))
         return DigestBatch(key_digests[kept], row_digests[kept], joined, tuple(dead))
+
+
+def _taken(batch: pa.RecordBatch, rows: NDArray[np.int64]) -> pa.RecordBatch:
+    """Some rows of a batch, at least one."""
+    try:
+        return batch.take(pa.array(rows))
+    except pa.ArrowNotImplementedError:  # run ends and some views cannot be taken
+        return pa.RecordBatch.from_pydict(
+            {name: pa.concat_arrays([batch.column(name).slice(row, 1) for row in rows]) for name in batch.schema.names}
+        )
 
 
 def _of(values: RowEncoder, name: str) -> Encoder:

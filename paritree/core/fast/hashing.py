@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from paritree.core.fast.compiler import inner
+from paritree.core.fast.compiler import inlined
 from paritree.core.fast.vectors import LANES, compress
 
 _BLOCK = 128
@@ -14,7 +14,7 @@ _BINS = 16
 """Rows are grouped by their number of blocks up to this; longer ones share a group, where short lanes wait for long."""
 
 
-@inner
+@inlined
 def ordered_by_blocks(lengths: Any, n: int, order: Any) -> None:
     """The rows with the most blocks first, so that lanes that run together end together."""
     bins = np.zeros(_BINS + 1, np.int64)
@@ -31,7 +31,7 @@ def ordered_by_blocks(lengths: Any, n: int, order: Any) -> None:
         bins[b] += 1
 
 
-@inner
+@inlined
 def hash_tile(starts: Any, lengths: Any, n: int, key_state: Any, digests: Any) -> None:
     """Digests of n byte strings at ``starts``, none of them empty, each followed by zeros to the end of its block."""
     order = np.empty(n, np.int64)

@@ -49,7 +49,7 @@ UNIT: Final = 17
 UNIT_US: Final = 18
 """Microseconds in one unit of the precision."""
 KIND: Final = 19
-"""Which values of a time are allowed: INSTANT, INSTANT_NS, CLOCK or ANY."""
+"""Which values of a time are allowed: ANY, INSTANT, FINITE, FINITE_NS or CLOCK."""
 
 READ_NONE: Final = 0
 READ_BIT: Final = 1
@@ -86,9 +86,11 @@ PUT_CANONICAL: Final = 13
 ANY: Final = 0
 INSTANT: Final = 1
 """int64 max and min are the infinities."""
-INSTANT_NS: Final = 2
-"""Nanoseconds, which have no infinities."""
-CLOCK: Final = 3
+FINITE: Final = 2
+"""Arrow's own times: they have no infinities, so what looks like one does not fit."""
+FINITE_NS: Final = 3
+"""The same in nanoseconds, all of which fit."""
+CLOCK: Final = 4
 """0 to 86,400,000,000."""
 
 FLOOR: Final = 0

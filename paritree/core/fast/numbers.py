@@ -132,7 +132,7 @@ def round_times(column: Any, tile: Tile) -> None:
         value = values[i]
         if kind == at.INSTANT and value in (_INT64_MIN, _INT64_MAX):
             continue
-        fits = -limit <= value <= limit
+        fits = -limit <= value <= limit and (value != _INT64_MAX or kind == at.FINITE_NS)
         value *= times
         if unit > 1 and fits:
             value, fits = round_time(value, unit, unit_us, rounding)

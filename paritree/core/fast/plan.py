@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from paritree.core.errors import InvariantBroken
@@ -28,6 +29,10 @@ _RULES = {"nfc": at.RULE_NFC, "rtrim": at.RULE_RTRIM, "casefold": at.RULE_CASEFO
 _EXT = {"date": 2, "time": 3, "timestamp": 4, "datetime": 5, "uuid": 6, "duration": 7}
 _TICK_US = {"s": 1_000_000, "ms": 1_000, "us": 1}
 _NS_IN_US = 1_000
+_EXTENSIONS = {"arrow.uuid": "uuid", "arrow.json": "text"}
+"""Extension type -> the logical type with a kernel for which its storage is a carrier."""
+_DIGITS_MAX = 38
+"""Digits of a decimal128."""
 _EXT_OF_8, _EXT_OF_16 = 0xD7, 0xD8
 _INTEGERS = {
     pa.int8(): at.READ_I8,
@@ -56,7 +61,7 @@ class Column:
 
 def described(array: pa.Array, kind: LogicalType, number: int) -> Column | None:
     """The column as words, or None without a kernel. Raises InvariantBroken for buffers that are too short."""
-    array = _normal(array)
+    array = _normal(array, kind)
     choice = chosen(array.type, kind)
     if choice is None:
         return None
@@ -103,17 +108,23 @@ def canonical_column(packed: list[bytes], number: int) -> Column:
     return Column(words, (data, offsets), len(data))
 
 
-def _normal(array: pa.Array) -> pa.Array:
+def _normal(array: pa.Array, kind: LogicalType) -> pa.Array:
     """Rarer carriers as the ones that have a kernel; every conversion is exact."""
-    if pa.types.is_dictionary(array.type):
-        array = array.dictionary_decode()
-    if isinstance(array, pa.ExtensionArray):
-        array = array.storage
-    kind = array.type
-    if pa.types.is_float16(kind):
+    carrier = array.type
+    if isinstance(array, pa.ExtensionArray) and _EXTENSIONS.get(carrier.extension_name) == kind.name:
+        return _normal(array.storage, kind)
+    if pa.types.is_dictionary(carrier):
+        return _normal(array.dictionary_decode(), kind)
+    if pa.types.is_run_end_encoded(carrier):
+        return _normal(pc.run_end_decode(array), kind)
+    if pa.types.is_string_view(carrier):
+        return array.cast(pa.large_utf8())
+    if pa.types.is_binary_view(carrier):
+        return array.cast(pa.large_binary())
+    if pa.types.is_float16(carrier):
         return array.cast(pa.float32())
-    if pa.types.is_decimal(kind) and not pa.types.is_decimal128(kind) and kind.precision <= 38:
-        return array.cast(pa.decimal128(kind.precision, kind.scale))
+    if pa.types.is_decimal(carrier) and not pa.types.is_decimal128(carrier) and carrier.precision <= _DIGITS_MAX:
+        return array.cast(pa.decimal128(carrier.precision, carrier.scale))
     return array
 
 
@@ -231,7 +242,7 @@ def _moment(carrier: pa.DataType, kind: LogicalType) -> Choice | None:
         return _timed(_INTEGERS[carrier], "us", kind, at.INSTANT)
     if not pa.types.is_timestamp(carrier) or (carrier.tz is None) != (kind.name == "datetime"):
         return None
-    return _timed(at.READ_I64, carrier.unit, kind, at.INSTANT_NS if carrier.unit == "ns" else at.INSTANT)
+    return _timed(at.READ_I64, carrier.unit, kind, at.FINITE_NS if carrier.unit == "ns" else at.FINITE)
 
 
 def _timed(read: int, unit: str, kind: LogicalType, allowed: int) -> Choice:

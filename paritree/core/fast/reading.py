@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from paritree.core.fast import layout as at
-from paritree.core.fast.compiler import inner
+from paritree.core.fast.compiler import inlined, inner
 from paritree.core.fast.memory import (
     load_64,
     load_f32,
@@ -66,7 +66,7 @@ def read_valid(column: Any, tile: Tile, in_key: bool) -> None:
             tile.state[i] |= 0 if valid[i] else at.REFUSED
 
 
-@inner
+@inlined
 def are_spans_sound(column: Any, rows: int) -> bool:
     """Whether the offsets never go back and stay inside the data."""
     offsets, width = column[at.OFFSETS], column[at.WIDTH]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from paritree.core.fast import layout as at
-from paritree.core.fast.compiler import inner, kernel
+from paritree.core.fast.compiler import inlined, kernel
 from paritree.core.fast.hashing import hash_tile
 from paritree.core.fast.layout import WIDE
 from paritree.core.fast.memory import copy_wide, store_64, zero_block
@@ -40,7 +40,7 @@ from paritree.core.fast.texts import put_bytes, put_canonical, put_months, put_s
 TILE = 256
 
 
-@inner
+@inlined
 def read_column(column: Any, tile: Tile) -> None:
     """Fill the tile's values and scales, or its spans."""
     read = column[at.READ]
@@ -58,7 +58,7 @@ def read_column(column: Any, tile: Tile) -> None:
         refuse_negative(column, tile)
 
 
-@inner
+@inlined
 def put_column(column: Any, tile: Tile, in_key: bool) -> None:
     """Append a column's canonical bytes to every row of the tile. One level of calls: each level costs compile time."""
     put = column[at.PUT]
@@ -89,7 +89,7 @@ def put_column(column: Any, tile: Tile, in_key: bool) -> None:
         put_months(column, tile)
 
 
-@inner
+@inlined
 def place_rows(program: Any, tile: Tile, n: int, head_bytes: int, scratch: int, capacity: int) -> int:
     """Give each row its slot of the scratch space; the number of rows that found room (cursor: their slots)."""
     fixed = head_bytes + at.ROW_SLACK + 63
@@ -112,7 +112,7 @@ def place_rows(program: Any, tile: Tile, n: int, head_bytes: int, scratch: int, 
     return n
 
 
-@inner
+@inlined
 def keep_rows(tile: Tile, starts: Any, offsets: Any, data: Any, kept: int) -> int:
     """Append the rows' bytes to the kept ones; the bytes kept then, or -1 where there is no room."""
     base = data.ctypes.data

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -56,6 +58,14 @@ def ticks(kind: pa.DataType) -> st.SearchStrategy[int]:
     return (halves | around | wide | st.integers(-(10**7), 10**14)).filter(
         lambda n: -(1 << (bits - 1)) <= n < 1 << (bits - 1)
     )
+
+
+def extension(kind: pa.DataType, storage: pa.DataType) -> Make:
+    return lambda values: pa.ExtensionArray.from_storage(kind, pa.array(values, storage))
+
+
+def run_ends(kind: pa.DataType) -> Make:
+    return lambda values: pc.run_end_encode(pa.array(values, kind))
 
 
 def as_binary(kind: pa.DataType) -> Make:
@@ -148,6 +158,10 @@ TEXT_CARRIERS: list[Carrier] = [
     (as_binary(pa.large_utf8()), RAW),
     (arrow(pa.binary(5)), st.binary(min_size=5, max_size=5) | st.just(b"abcde") | st.just(b"AB\xc3\xa9 ")),
     (lambda values: pa.array(values, pa.utf8()).dictionary_encode(), TEXTS),
+    (run_ends(pa.utf8()), TEXTS),
+    (arrow(pa.string_view()), TEXTS),
+    (arrow(pa.binary_view()), RAW),
+    (extension(pa.uuid(), pa.binary(16)), st.binary(min_size=16, max_size=16)),
 ]
 UUID_TEXTS = st.uuids().flatmap(
     lambda u: st.sampled_from(
@@ -198,7 +212,7 @@ CARRIERS: dict[str, list[Carrier]] = {
         (lambda values: pa.array(values, pa.int64()).view(pa.float64()), st.integers(0x7FEFFFFFFFFFFFFF, INT64_MAX)),
         (arrow(pa.utf8()), st.floats().map(str)),
     ],
-    "text": TEXT_CARRIERS,
+    "text": [*TEXT_CARRIERS, (extension(pa.json_(pa.utf8()), pa.utf8()), TEXTS)],
     "bytes": [*TEXT_CARRIERS, (arrow(pa.utf8()), st.binary().map(bytes.hex))],
     "date": [
         *INTEGER_CARRIERS,
@@ -227,7 +241,8 @@ CARRIERS: dict[str, list[Carrier]] = {
     ],
     "uuid": [
         (arrow(pa.binary(16)), SIXTEEN),
-        (lambda values: pa.ExtensionArray.from_storage(pa.uuid(), pa.array(values, pa.binary(16))), SIXTEEN),
+        (extension(pa.uuid(), pa.binary(16)), SIXTEEN),
+        (arrow(pa.binary_view()), SIXTEEN),
         (arrow(pa.binary()), SIXTEEN | st.binary(max_size=18)),
         (arrow(pa.large_binary()), SIXTEEN),
         (arrow(pa.binary(15)), st.binary(min_size=15, max_size=15)),
@@ -287,11 +302,9 @@ def kinds(draw: st.DrawFn, name: str) -> LogicalType:
 
 
 @st.composite
-def columns(draw: st.DrawFn, rows: int, name: str) -> tuple[LogicalType, pa.Array]:
-    """A type and a sliced array of ``rows`` values in one of its carriers."""
-    make, values = draw(
-        st.sampled_from([*CARRIERS[name], NULL_CARRIER] if draw(st.integers(0, 9)) == 0 else CARRIERS[name])
-    )
+def columns(draw: st.DrawFn, rows: int, name: str, carrier: Carrier) -> tuple[LogicalType, pa.Array]:
+    """A type with some rules and a sliced array of ``rows`` values in that carrier."""
+    make, values = carrier
     maybe = values if draw(st.booleans()) else st.none() | values
     before, after = draw(st.integers(0, 9)), draw(st.integers(0, 2))
     items = draw(st.lists(maybe, min_size=rows + before + after, max_size=rows + before + after))
@@ -299,10 +312,11 @@ def columns(draw: st.DrawFn, rows: int, name: str) -> tuple[LogicalType, pa.Arra
 
 
 @st.composite
-def tables(draw: st.DrawFn, names: st.SearchStrategy[str]) -> tuple[Profile, pa.RecordBatch]:
+def tables(draw: st.DrawFn) -> tuple[Profile, pa.RecordBatch]:
     rows = draw(st.sampled_from((0, 1, 2, 7, 8, 9, 20)))
-    chosen = draw(st.lists(names, min_size=1, max_size=4))
-    drawn = {f"c{i}" if i else "ä": draw(columns(rows, name)) for i, name in enumerate(chosen)}
+    names = draw(st.lists(st.sampled_from(sorted(CARRIERS)), min_size=1, max_size=4))
+    carriers = [draw(st.sampled_from([*CARRIERS[name], NULL_CARRIER])) for name in names]
+    drawn = {f"c{i}" if i else "ä": draw(columns(rows, names[i], carriers[i])) for i in range(len(names))}
     labels = draw(st.permutations(list(drawn)))
     key = tuple(labels[: draw(st.integers(1, len(labels)))])
     empty = draw(st.sampled_from(("keep", "null")))
@@ -315,20 +329,23 @@ def tables(draw: st.DrawFn, names: st.SearchStrategy[str]) -> tuple[Profile, pa.
     return profile, pa.RecordBatch.from_pydict(arrays)
 
 
-RELAXED = settings(deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
+QUICK = {"deadline": None, "suppress_health_check": list(HealthCheck)}
 
 
-@RELAXED
-@given(table=tables(st.sampled_from(sorted(CARRIERS))))
+@settings(max_examples=60, **QUICK)
+@given(table=tables())
 def test_any_table(compared: Any, table: tuple[Profile, pa.RecordBatch]) -> None:
     compared(*table)
 
 
-@RELAXED
+@pytest.mark.parametrize(
+    ("name", "place"), [(name, place) for name in CARRIERS for place in range(len(CARRIERS[name]))]
+)
+@settings(max_examples=8, **QUICK)
 @given(data=st.data())
-def test_each_type_alone_beside_a_key(compared: Any, data: st.DataObject) -> None:
-    """Every type in turn in one example, so that no run leaves one out; rows enough for lanes and nulls."""
-    for name in CARRIERS:
-        kind, array = data.draw(columns(20, name), label=name)
-        profile = Profile("orders", ("id",), {"id": parse_type("int"), "value": kind})
-        compared(profile, pa.RecordBatch.from_pydict({"id": pa.array(range(20)), "value": array}))
+def test_each_type_in_each_carrier(compared: Any, name: str, place: int, data: st.DataObject) -> None:
+    """As a value and as the key; rows enough for lanes and nulls."""
+    kind, array = data.draw(columns(20, name, CARRIERS[name][place]))
+    batch = pa.RecordBatch.from_pydict({"id": pa.array(range(20)), "value": array})
+    for key in ("id", "value"):
+        compared(Profile("orders", (key,), {"id": parse_type("int"), "value": kind}), batch)
