@@ -24,8 +24,8 @@ from paritree.core.types import LogicalType
 Reject = tuple[int, str, str]
 """Row number in the batch, logical column, reason."""
 _TEXT = LogicalType("text")
-_TEXT_CARRIERS = frozenset({"text", "int", "decimal", "date", "time", "timestamp", "datetime", "uuid", "inet", "json"})
-"""Logical types for which utf8 is a carrier."""
+_OWN_CARRIERS = frozenset({"bool", "float", "bytes", "list", "set", "map", "struct"})
+"""Logical types whose constant does not go out as its text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ def constant(column: BoundColumn, rows: int) -> pa.Array:
     """``rows`` times the column's constant, as a carrier of its type. Raises ConfigError where it does not parse."""
     text, name = column.constant or "", column.type.name
     try:
-        if name in _TEXT_CARRIERS:
+        if name not in _OWN_CARRIERS:
             return pa.repeat(pa.scalar(text, pa.utf8()), rows)
         if name == "bool" and text in ("true", "false"):
             return pa.repeat(pa.scalar(text == "true", pa.bool_()), rows)

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from edge_agent.connectors.spellings import SPELLINGS
 from paritree.core.canonical import encode
 from paritree.core.carrier import plain_values
 from paritree.core.errors import DeadLetter
@@ -68,9 +69,10 @@ class KeyFilter:
     def _coarse(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """Drop most rows with vectorised comparisons, where a carrier has one form for each value."""
         for index, name in enumerate(self._names):
-            asked = self._asked(index, batch.column(name).type)
+            column = batch.column(name)
+            asked = self._asked(index, column.type)
             if asked is not None and batch.num_rows:
-                batch = batch.filter(pc.is_in(batch.column(name), value_set=asked))
+                batch = batch.filter(_may_be(column, asked, self._types[index]))
         return batch
 
     def _asked(self, index: int, carrier: pa.DataType) -> pa.Array | None:
@@ -79,13 +81,30 @@ class KeyFilter:
         return self._sets[index, carrier]
 
 
+def _may_be(column: pa.Array, asked: pa.Array, kind: LogicalType) -> pa.Array:
+    """False where the value is certainly not among those asked for."""
+    spelling = SPELLINGS.get(kind.name)
+    if spelling is None or not _is_text(column.type):
+        return pc.is_in(column, value_set=asked)
+    head = column if spelling.width is None else pc.utf8_slice_codeunits(column, 0, spelling.width)
+    unusual = pc.invert(pc.match_substring_regex(column, spelling.form))
+    return pc.or_kleene(pc.is_in(head, value_set=asked), unusual)
+
+
+def _is_text(carrier: pa.DataType) -> bool:
+    return bool(pa.types.is_string(carrier) or pa.types.is_large_string(carrier))
+
+
 def _value_set(parts: Sequence[Any], kind: LogicalType, carrier: pa.DataType) -> pa.Array | None:
-    """The values asked for, as the carrier holds them; None where equal values can have several carriers."""
+    """The values asked for (or the heads of their texts) as the carrier holds them; None where none can be said."""
     if kind.name == "int" and pa.types.is_integer(carrier):
         bits = carrier.bit_width - pa.types.is_signed_integer(carrier)
         low = -(1 << bits) if pa.types.is_signed_integer(carrier) else 0
         return pa.array([part for part in parts if type(part) is int and low <= part < 1 << bits], carrier)
-    if kind.name == "text" and (pa.types.is_string(carrier) or pa.types.is_large_string(carrier)):
+    if kind.name in SPELLINGS and _is_text(carrier):
+        heads = [SPELLINGS[kind.name].heads(part) for part in parts]
+        return None if None in heads else pa.array([text for texts in heads if texts for text in texts], carrier)
+    if kind.name == "text" and _is_text(carrier):
         return pa.array([part for part in parts if isinstance(part, str) and token(part, kind) is not None], carrier)
     if kind.name == "bytes" and (pa.types.is_binary(carrier) or pa.types.is_large_binary(carrier)):
         return pa.array([part for part in parts if isinstance(part, bytes)], carrier)

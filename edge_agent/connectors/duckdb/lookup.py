@@ -18,6 +18,7 @@ from edge_agent.connectors.duckdb.errors import translated
 from edge_agent.connectors.duckdb.scan import item_sql, rows
 from edge_agent.connectors.duckdb.schema import Table, translated_type, type_name, types
 from edge_agent.connectors.keyfilter import Key, KeyFilter, askable, token
+from edge_agent.connectors.spellings import micros
 from paritree.core.profile import Binding, BoundColumn
 
 KEYS = "paritree_keys"
@@ -75,7 +76,7 @@ def _days(part: int) -> int | None:
 
 
 def _moment(part: int) -> int:
-    return -_INT64_MAX if part == _INT64_MIN else int(part)
+    return -_INT64_MAX if part == _INT64_MIN else micros(part)
 
 
 def _uuid_text(part: bytes) -> str:
@@ -99,7 +100,7 @@ _BY_TYPE: dict[str, tuple[str, pa.DataType, Callable[[Any], Any]]] = {
     "text": ("{key}", pa.utf8(), _itself),
     "bytes": ("{key}", pa.binary(), _itself),
     "date": ("{key}", pa.date32(), _days),
-    "time": ("{key}", pa.time64("us"), int),
+    "time": ("{key}", pa.time64("us"), micros),
     "datetime": ("{key}", pa.timestamp("us"), _moment),
     "timestamp": ("{key}", pa.timestamp("us", "UTC"), _moment),
     "uuid": ("TRY_CAST({key} AS UUID)", pa.utf8(), _uuid_text),

@@ -35,7 +35,7 @@ from paritree.core.schema import SourceColumn
 PACKAGE = "edge_agent.connectors.files"
 OPTIONS = frozenset({"delimiter", "quote", "escape", "null", "encoding", "header", "block_bytes"})
 BLOCK_BYTES = 8 << 20
-_UNREADABLE = frozenset({"duration", "list", "set", "map", "struct"})
+_UNREADABLE = frozenset({"list", "set", "map", "struct"})
 """Logical types that have no text form to read."""
 
 

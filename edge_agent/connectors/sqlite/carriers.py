@@ -32,6 +32,7 @@ _NATIVE: dict[str, tuple[type, pa.DataType]] = {
     "timestamp": (TEXT, pa.utf8()),
     "datetime": (TEXT, pa.utf8()),
     "uuid": (TEXT, pa.utf8()),
+    "duration": (TEXT, pa.utf8()),
     "inet": (TEXT, pa.utf8()),
     "json": (TEXT, pa.utf8()),
 }

@@ -7,7 +7,6 @@ filter decides; where no key column has one, the table is scanned once for all k
 
 from __future__ import annotations
 
-import datetime as dt
 import math
 from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
@@ -16,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from edge_agent.connectors.keyfilter import Key, KeyFilter, askable
+from edge_agent.connectors.spellings import SPELLINGS
 from edge_agent.connectors.sqlite.database import Database
 from edge_agent.connectors.sqlite.scan import Condition, column_sql, rows
 from edge_agent.connectors.sqlite.schema import Table
@@ -24,11 +24,8 @@ from paritree.core.profile import Binding, BoundColumn
 KEYS_A_QUERY = 100
 """Keys of one statement: SQLite allows expressions 1,000 deep, and each key adds one OR."""
 NONE: Condition = ("0", ())
-ZONE_DAYS = 5
-"""A zone is written as at most 99:99 hours, so the local day of an instant is at most 5 days from its UTC day."""
-DAY_US = 86_400_000_000
-MINUTE_US = 60_000_000
-_EPOCH = dt.date(1970, 1, 1).toordinal()
+HEAD_END = "\U0010ffff"
+"""Follows every text that begins as the head does: no digit, sign or letter of a time is greater."""
 _INT64 = 1 << 63
 Predicate = Callable[[Any], Condition | None]
 
@@ -124,30 +121,17 @@ def _decimal(left: str, part: Any) -> Condition | None:
     return " OR ".join([f"{left} = ?"] * len(candidates)), candidates
 
 
-def _date(left: str, part: int) -> Condition | None:
-    day = _day(part)
-    return None if day is None else (f"{left} = ?", [day])
+def _spelled(name: str) -> Callable[[str, Any], Condition | None]:
+    """By the heads of the texts that may mean the value; unusual forms of dates begin with a plus sign."""
 
+    def by_head(left: str, part: Any) -> Condition | None:
+        heads = SPELLINGS[name].heads(part)
+        if heads is None:
+            return None
+        ranges = [*((head, head + HEAD_END) for head in heads), ("+", ",")]
+        return _any([(f"{left} >= ? AND {left} < ?", bounds) for bounds in ranges])
 
-def _time(left: str, part: int) -> Condition:
-    """By its minute: HH:MM is followed by nothing or by a colon."""
-    minute = int(part) // MINUTE_US
-    prefix = f"{minute // 60:02}:{minute % 60:02}"
-    return f"{left} >= ? AND {left} < ?", [prefix, prefix + ";"]
-
-
-def _moment(days: int) -> Callable[[str, int], Condition | None]:
-    def by_day(left: str, part: int) -> Condition | None:
-        first, end = _day(int(part) // DAY_US - days), _day(int(part) // DAY_US + days + 1)
-        return None if first is None or end is None else (f"{left} >= ? AND {left} < ?", [first, end])
-
-    return by_day
-
-
-def _day(days: int) -> str | None:
-    """The date as its only text; None beyond the years 1 to 9999, where infinity may be meant."""
-    ordinal = days + _EPOCH
-    return dt.date.fromordinal(ordinal).isoformat() if 1 <= ordinal <= dt.date.max.toordinal() else None
+    return by_head
 
 
 _BY_TYPE: dict[str, Callable[[str, Any], Condition | None]] = {
@@ -157,10 +141,7 @@ _BY_TYPE: dict[str, Callable[[str, Any], Condition | None]] = {
     "decimal": _decimal,
     "text": _equals,
     "bytes": _equals,
-    "date": _date,
-    "time": _time,
-    "datetime": _moment(0),
-    "timestamp": _moment(ZONE_DAYS),
+    **{name: _spelled(name) for name in ("date", "time", "datetime", "timestamp")},
 }
 _NUMERIC_ONLY = frozenset({"int", "bool", "float", "decimal"})
 """Types whose conditions hold for columns of numeric affinity only: others may keep numbers as text."""
