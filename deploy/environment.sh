@@ -37,9 +37,17 @@ may_install() {
 install_packages() {
     may_install || fail "missing: $*; install it with: sudo apt-get install $*"
     say "installing $* (apt-get)"
-    as_root apt-get -qq update </dev/null >&2 || say "apt-get update failed; trying with the lists that are there"
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "$@" </dev/null >&2 ||
+    quietly as_root apt-get -q update || say "apt-get update failed; going on with the lists that are there"
+    quietly as_root env DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends "$@" ||
         fail "apt-get could not install $*"
+}
+
+# Show what a command says only when it fails.
+quietly() {
+    said=$("$@" 2>&1 </dev/null) || {
+        printf '%s\n' "$said" >&2
+        return 1
+    }
 }
 
 # What the environment was made from. A moved checkout needs a new one: the scripts in it have absolute paths.
