@@ -1,0 +1,170 @@
+"""Sketches: small linear summaries of a node from which the differing keys of two regions can be solved.
+
+Four tables of ``cells`` cells. A row (k, r) adds to cell h_j(k, salt) of table j three words, all mod 2^64:
+
+    S1 += r        S2 += (k mod 2^32) · r        S3 += (k div 2^32) · r
+
+Subtract two regions' sketches and equal rows vanish. A cell with one differing key has S1 = Δ, S2 = k_lo·Δ, S3 = k_hi·Δ
+and solves for it (``paritree.core.decode``). An update, an insertion and a deletion are one unknown each. Sketches add
+over shards and fold to half their size, and a change costs one subtraction and one addition.
+
+Literature: invertible Bloom look-up tables (Goodrich and Mitzenmacher 2011); Eppstein, Goodrich, Uyeda and Varghese,
+"What's the Difference?" (2011); sparse recovery. The tug-of-war estimate is that of Alon, Matias and Szegedy (1996).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from paritree.core.errors import InvariantBroken
+from paritree.core.leaves import U64
+
+I16 = NDArray[np.int16]
+TABLES: Final = 4
+"""Three tables need 6 % fewer cells at many differences, but fail now and then at few (research: four never did)."""
+PROBE_CELLS: Final = 96
+"""Cells a table of the probe: 10.75 KiB that alone decode about 250 differences and fit the first TCP window."""
+CELL_BYTES: Final = 24
+PROBE_CELL_BYTES: Final = CELL_BYTES + 4
+SIZES: Final = tuple(sorted({base << i for base in (2, 3) for i in range(5, 24)}))
+"""Cells a table may have: 2^i and 3·2^i, so that any of them folds to its halves."""
+_LOW: Final = np.uint64(0xFFFFFFFF)
+_GOLDEN: Final = 0x9E3779B97F4A7C15
+_MASK: Final = (1 << 64) - 1
+
+
+def mix(value: int) -> int:
+    """The finaliser of splitmix64 (Steele, Lea and Flood 2014) on one word."""
+    value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+    value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & _MASK
+    return value ^ (value >> 31)
+
+
+def mixed(words: U64, seed: int) -> U64:
+    """:func:`mix` of each word after xor with a seed: every bit of k reaches the position."""
+    x = words ^ np.uint64(seed)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+def seeds(salt: int) -> tuple[int, ...]:
+    """One seed a table: a subtree's keys share a prefix, so positions must not follow it."""
+    return tuple(mix((salt * _GOLDEN + (j + 1) * 0xD1B54A32D192ED03) & _MASK) for j in range(TABLES))
+
+
+_SIGN_ROW: Final = mix(0x5167)
+_SIGN_KEY: Final = mix(0x6B65)
+
+
+@dataclass(frozen=True, slots=True)
+class Sketch:
+    """``sums`` has shape (TABLES, cells, 3), uint64: S1, S2, S3 of each cell."""
+
+    salt: int
+    sums: NDArray[np.uint64]
+
+    @property
+    def cells(self) -> int:
+        return int(self.sums.shape[1])
+
+    def plus(self, other: Sketch) -> Sketch:
+        """The sketch of both sets together."""
+        self._require_like(other)
+        return Sketch(self.salt, self.sums + other.sums)
+
+    def minus(self, other: Sketch) -> Sketch:
+        """The sketch of the differences: equal rows vanish."""
+        self._require_like(other)
+        return Sketch(self.salt, self.sums - other.sums)
+
+    def fold(self, cells: int) -> Sketch:
+        """The sketch with fewer cells: positions are taken mod ``cells``, so halves add up."""
+        if cells < 1 or self.cells % cells:
+            raise InvariantBroken(f"a sketch of {self.cells} cells does not fold to {cells}")
+        return Sketch(self.salt, self.sums.reshape(TABLES, -1, cells, 3).sum(axis=1, dtype=np.uint64))
+
+    def _require_like(self, other: Sketch) -> None:
+        if (self.salt, self.sums.shape) != (other.salt, other.sums.shape):
+            raise InvariantBroken("sketches of another salt or size cannot be combined")
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """The sketch that comes with the root. ``pulls`` has shape (TABLES, cells, 2), int16, wrapping: tug-of-war sums."""
+
+    sketch: Sketch
+    pulls: I16
+
+    def plus(self, other: Probe) -> Probe:
+        return Probe(self.sketch.plus(other.sketch), self.pulls + other.pulls)
+
+    def minus(self, other: Probe) -> Probe:
+        return Probe(self.sketch.minus(other.sketch), self.pulls - other.pulls)
+
+    @property
+    def estimate(self) -> float:
+        """About how many keys differ (for a difference of probes).
+
+        Signs from (k, r) count an update twice and a lost row once, signs from k count an update not at all and a
+        lost row once: half their sum is the number of differing keys. Standard deviation about 6 %.
+        """
+        squares = self.pulls.astype(np.float64) ** 2
+        return float(squares.sum() / TABLES / 2)
+
+
+def empty_sketch(cells: int, salt: int) -> Sketch:
+    return Sketch(salt, np.zeros((TABLES, cells, 3), np.uint64))
+
+
+def empty_probe(cells: int = PROBE_CELLS, salt: int = 0) -> Probe:
+    return Probe(empty_sketch(cells, salt), np.zeros((TABLES, cells, 2), np.int16))
+
+
+def sketch_of(k: U64, r: U64, cells: int, salt: int) -> Sketch:
+    """The sketch of rows; k and r of shape (n,)."""
+    sketch = empty_sketch(cells, salt)
+    words = _words(k, r)
+    for table, seed in enumerate(seeds(salt)):
+        position = (mixed(k, seed) % np.uint64(cells)).astype(np.int64)
+        for part in range(3):
+            np.add.at(sketch.sums[table, :, part], position, words[part])
+    return sketch
+
+
+def probe_of(k: U64, r: U64, cells: int = PROBE_CELLS, salt: int = 0) -> Probe:
+    """The probe of rows; k and r of shape (n,)."""
+    probe = Probe(sketch_of(k, r, cells, salt), np.zeros((TABLES, cells, 2), np.int16))
+    signs = (_signs(mixed(mixed(k, _SIGN_ROW) ^ r, _SIGN_ROW)), _signs(mixed(k, _SIGN_KEY)))
+    for table, seed in enumerate(seeds(salt)):
+        position = (mixed(k, seed) % np.uint64(cells)).astype(np.int64)
+        for part in range(2):
+            # one sign bit a table: the tables are independent estimates
+            pulls = signs[part][table]
+            np.add.at(probe.pulls[table, :, part], position, pulls)
+    return probe
+
+
+def _words(k: U64, r: U64) -> tuple[U64, U64, U64]:
+    return r, (k & _LOW) * r, (k >> np.uint64(32)) * r
+
+
+def _signs(words: U64) -> list[I16]:
+    return [
+        ((words >> np.uint64(8 * table)) & np.uint64(1)).astype(np.int16) * np.int16(2) - np.int16(1)
+        for table in range(TABLES)
+    ]
+
+
+def size_for(differences: float, spread: float = 0.07) -> int:
+    """Cells a table for a sketch that decodes about ``differences`` keys, whose estimate has that relative spread.
+
+    1.3 cells a difference (1.4 below 2,000) and twice the spread, over four tables: no failure in 692 trials.
+    """
+    factor = 1.4 if differences < 2_000 else 1.3
+    wanted = differences * factor * (1 + 2 * spread) / TABLES
+    return next((size for size in SIZES if size >= wanted), SIZES[-1])
