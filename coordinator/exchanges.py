@@ -11,12 +11,13 @@ from typing import Any, Final, TypeVar
 import numpy as np
 
 from paritree.core import limits
-from paritree.core.descent import Answer, RowList
+from paritree.core.descent import Answer, Ask
 from paritree.core.errors import ParitreeError, PeerError
+from paritree.core.listing import RowList
 from paritree.core.messages import (
     AskChildren,
     AskDetail,
-    AskLists,
+    AskSketch,
     Children,
     Details,
     Header,
@@ -26,7 +27,9 @@ from paritree.core.messages import (
     Refusal,
     ReplyBody,
     RequestBody,
+    Sketched,
 )
+from paritree.core.sketch import TABLES, WORDS, Sketch
 from paritree.wire.link import RegionLink
 
 T = TypeVar("T")
@@ -103,7 +106,7 @@ def check_headers(region: str, parts: Sequence[ReplyBody], expected: Header) -> 
             raise RegionLost(region, "its answer is about another state than the one it announced")
 
 
-def nodes_answer(region: str, ask: AskChildren | AskLists, parts: Sequence[ReplyBody]) -> Answer:
+def nodes_answer(region: str, ask: Ask, parts: Sequence[ReplyBody]) -> Answer:
     """The parts of a node answer as one. Raises RegionLost for parts of another kind or a wrong amount."""
     if isinstance(ask, AskChildren):
         sums = [part.sums for part in parts if isinstance(part, Children)]
@@ -111,14 +114,24 @@ def nodes_answer(region: str, ask: AskChildren | AskLists, parts: Sequence[Reply
         if len(sums) != len(parts) or sum(map(len, sums)) != expected:
             raise RegionLost(region, f"its answer does not have the {expected} sums that were asked for")
         return np.concatenate(sums)
+    if isinstance(ask, AskSketch):
+        words = [part.sums for part in parts if isinstance(part, Sketched)]
+        shape = (TABLES, ask.cells, WORDS)
+        if len(words) != len(parts) or sum(map(len, words)) != int(np.prod(shape)):
+            raise RegionLost(region, f"its answer is not the sketch of {ask.cells} cells that was asked for")
+        return Sketch(ask.salt, np.concatenate(words).reshape(shape))
     lists = [part for part in parts if isinstance(part, Lists)]
     if len(lists) != len(parts):
         raise RegionLost(region, "its answer is not the lists that were asked for")
     return RowList(*(np.concatenate([getattr(part, name) for part in lists]) for name in ("k", "r", "r2")))
 
 
-def chunks(ask: AskChildren | AskLists) -> list[AskChildren | AskLists]:
+def chunks(ask: Ask) -> Sequence[Ask]:
     """The same question in requests of bounded size, one after the other; their answers are concatenated."""
+    if isinstance(ask, AskDetail):
+        return detail_chunks(ask)
+    if isinstance(ask, AskSketch):
+        return [ask]
     step = limits.NODES_A_REQUEST_MAX
     return [replace(ask, prefixes=ask.prefixes[i : i + step]) for i in range(0, max(1, len(ask.prefixes)), step)]
 

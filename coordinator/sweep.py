@@ -7,6 +7,7 @@ already answered, so their comparison is still reported.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import random
 import time
@@ -28,13 +29,11 @@ from coordinator.exchanges import (
     nodes_answer,
 )
 from paritree.core import limits
-from paritree.core.descent import Answer, Descent, Outcome
+from paritree.core.descent import Answer, Ask, Descent, Outcome
 from paritree.core.looks import Looks, Suspect, Wait
 from paritree.core.manifest import Conclusion, RegionFacts, ReportContext, conclude, report
 from paritree.core.messages import (
-    AskChildren,
     AskDetail,
-    AskLists,
     AskReveal,
     Begin,
     ByteClass,
@@ -147,8 +146,6 @@ class Sweep:
     def _check_ready(self, name: str, ready: Ready) -> None:
         if ready.header.sweep_id != self.sweep_id or ready.header.dataset != self.profile.dataset:
             raise RegionLost(name, "its answer belongs to another sweep")
-        if int(ready.sums.sum(dtype="u8")) != ready.root_r:
-            raise RegionLost(name, "the sums of its level do not add up to its root")
 
     def _exclude_other_headers(self) -> None:
         """Compare only regions of one header: the one that most share, the coordinator's own profile first."""
@@ -177,17 +174,20 @@ class Sweep:
         return [], {}
 
     async def _descend(self, ready: Mapping[str, Ready]) -> Outcome:
-        descent = Descent(ready)
+        sealing = [name for name, r in ready.items() if r.sealed_keys]
+        salt = int.from_bytes(hashlib.blake2b(self.sweep_id.encode(), digest_size=8).digest(), "big")
+        descent = Descent(ready, sealing=sealing, salt=salt)
         asks = descent.start()
         while asks:
-            answers = await gather({name: self._ask_nodes(name, ask) for name, ask in asks.items()})
-            asks = descent.receive(answers)
+            asks = descent.receive(await gather({name: self._ask_nodes(name, ask) for name, ask in asks.items()}))
         if descent.outcome is None:
             raise AssertionError("the descent ended without an outcome")
         self._rounds = descent.rounds
         return descent.outcome
 
-    async def _ask_nodes(self, name: str, ask: AskChildren | AskLists) -> Answer:
+    async def _ask_nodes(self, name: str, ask: Ask) -> Answer:
+        if isinstance(ask, AskDetail):
+            return tuple(await self._ask_look(name, ask))
         parts = []
         for chunk in chunks(ask):
             answer = await self._exchanges.parts(name, chunk, lambda p: self.on_progress(name, "compare", p))
@@ -197,14 +197,10 @@ class Sweep:
 
     async def _look(self, outcome: Outcome) -> tuple[list[Suspect], dict[str, str]]:
         ready = self._comparable
-        ks = {suspect.k for suspect in outcome.suspects}
-        for found in ready.values():
-            ks.update(found.duplicates.tolist())
-        sealing = [name for name, r in ready.items() if r.sealed_keys]
-        looks = Looks(list(ready), sorted(ks), self.options.lag_max_s, sealing)
+        looks = Looks(list(ready), outcome.ks, self.options.lag_max_s)
         clock = self.surroundings.clock
-        if asks := looks.first():
-            lacking = looks.receive_first(await self._ask_looks(asks))
+        if outcome.ks:
+            lacking = looks.receive_first(outcome.looks)
             looks.receive_lacking(await self._ask_looks(lacking), clock())
         while asks_or_wait := looks.again(clock()):
             if isinstance(asks_or_wait, Wait):
@@ -218,15 +214,15 @@ class Sweep:
         return list(looks.suspects.values()), incomplete
 
     async def _ask_looks(self, asks: Mapping[str, AskDetail]) -> dict[str, list[Look]]:
-        async def one(name: str, ask: AskDetail) -> list[Look]:
-            looks: list[Look] = []
-            for chunk in detail_chunks(ask):
-                parts = await self._exchanges.parts(name, chunk, lambda p: self.on_progress(name, "look", p))
-                check_headers(name, parts, self._comparable[name].header)
-                looks += looks_answer(name, chunk, parts)
-            return looks
+        return await gather({name: self._ask_look(name, ask) for name, ask in asks.items()})
 
-        return await gather({name: one(name, ask) for name, ask in asks.items()})
+    async def _ask_look(self, name: str, ask: AskDetail) -> list[Look]:
+        looks: list[Look] = []
+        for chunk in detail_chunks(ask):
+            parts = await self._exchanges.parts(name, chunk, lambda p: self.on_progress(name, "look", p))
+            check_headers(name, parts, self._comparable[name].header)
+            looks += looks_answer(name, chunk, parts)
+        return looks
 
     async def _reveal(self, conclusion: Conclusion) -> dict[bytes, dict[str, Any]]:
         """Clear keys from the regions whose policy grants them, when a purpose was stated."""

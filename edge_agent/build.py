@@ -1,4 +1,4 @@
-"""Build the index of one sweep: plan, scan all shards, add up their sums."""
+"""Build the index of one sweep: plan, scan all shards, add up their sums and probes."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from paritree.core.fitting import check_binding
 from paritree.core.leaves import LeafSums
 from paritree.core.messages import DeadLetters, Progress
 from paritree.core.profile import Binding, Profile
+from paritree.core.sketch import empty_probe
 
 OTHER_REASONS = "other reasons"
 
@@ -55,7 +56,7 @@ def build_index(copy: Copy, executor: Executor, spool: Path, progress: Callable[
     """Scan every shard into runs below ``spool``. Raises ConfigError before any scan, SourceError during it."""
     began = time.monotonic()
     spool.mkdir(parents=True, exist_ok=True, mode=0o700)
-    sums = LeafSums.zero(limits.LEVEL_BITS_MAX)
+    sums, probe = LeafSums.zero(limits.LEVEL_BITS_MAX), empty_probe()
     reasons: Counter[str] = Counter()
     runs: dict[int, Run] = {}
     keyed = keyless = rows = 0
@@ -77,7 +78,7 @@ def build_index(copy: Copy, executor: Executor, spool: Path, progress: Callable[
             ]
             progress(Progress(0, len(tasks), 0))
             for result in executor.map(scan_shard, tasks):
-                sums = sums.plus(result.sums)
+                sums, probe = sums.plus(result.sums), probe.plus(result.probe)
                 reasons += result.reasons
                 keyed += result.dead_keyed
                 keyless += result.dead_keyless
@@ -89,7 +90,7 @@ def build_index(copy: Copy, executor: Executor, spool: Path, progress: Callable[
             position = plan.position()
         engine = connector.engine
     return Built(
-        index=Index([runs[number] for number in sorted(runs)], sums),
+        index=Index([runs[number] for number in sorted(runs)], sums, probe, copy.digester),
         position=position,
         dead=DeadLetters(keyed, keyless, _listed(reasons)),
         engine=engine,

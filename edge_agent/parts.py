@@ -8,10 +8,25 @@ import numpy as np
 
 from edge_agent.index.index import Index
 from paritree.core import limits
-from paritree.core.messages import AskChildren, AskLists, Children, Details, Header, Lists, Look, ReplyBody
+from paritree.core.messages import (
+    AskChildren,
+    AskLists,
+    AskSketch,
+    Children,
+    Details,
+    Header,
+    Lists,
+    Look,
+    Progress,
+    ReplyBody,
+    Sketched,
+)
+from paritree.core.sketch import empty_sketch
 
 _ROW_BYTES = 24
 _NODE_BYTES = 4
+_RUNS_A_PROGRESS = 64
+"""Runs between two signs of life: about 16 million rows, some seconds."""
 
 
 def node_parts(header: Header, index: Index, ask: AskChildren) -> Iterator[ReplyBody]:
@@ -22,6 +37,17 @@ def node_parts(header: Header, index: Index, ask: AskChildren) -> Iterator[Reply
         sums = index.children(ask.bits, ask.to_bits, ask.prefixes[first : first + step])
         for low in range(0, max(1, len(sums)), limits.PART_BYTES_MAX // 8):
             yield Children(header, sums[low : low + limits.PART_BYTES_MAX // 8])
+
+
+def sketch_parts(header: Header, index: Index, ask: AskSketch) -> Iterator[ReplyBody]:
+    """The sketch of the asked nodes; a sign of life while it is made."""
+    sketch = empty_sketch(ask.cells, ask.salt)
+    for done in index.add_to(sketch, ask.bits, ask.prefixes):
+        if done % _RUNS_A_PROGRESS == 0:
+            yield Progress(done, len(index.runs), 0)
+    words = sketch.sums.reshape(-1)
+    for low in range(0, len(words), limits.PART_BYTES_MAX // 8):
+        yield Sketched(header, words[low : low + limits.PART_BYTES_MAX // 8])
 
 
 def list_parts(header: Header, index: Index, ask: AskLists) -> Iterator[ReplyBody]:

@@ -16,6 +16,7 @@ from edge_agent.connectors.contract import Shard, Source
 from edge_agent.connectors.registry import connect
 from edge_agent.digesters import open_digester
 from edge_agent.index.run import RunRows, write_run
+from edge_agent.sketching import probe_of
 from paritree.core import limits
 from paritree.core.digest import DatasetKeys
 from paritree.core.digester import DeadRow, DigestBatch
@@ -23,6 +24,7 @@ from paritree.core.errors import SourceError
 from paritree.core.leaves import LeafSums, key_words, leaf_sums, row_words
 from paritree.core.order import run_order
 from paritree.core.profile import Binding, Profile
+from paritree.core.sketch import Probe
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,7 @@ class ShardResult:
     rows: int
     run_path: Path
     sums: LeafSums
+    probe: Probe
     dead_keyed: int = 0
     dead_keyless: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
@@ -78,6 +81,7 @@ def scan_shard(task: ScanTask) -> ShardResult:
         rows=len(rows.key_digests),
         run_path=task.run_path,
         sums=leaf_sums(k, r, r2, limits.LEVEL_BITS_MAX),
+        probe=probe_of(k, r, task.digester),
         dead_keyed=len(dead) - keyless,
         dead_keyless=keyless,
         reasons=Counter(d.reason[: limits.REASON_CHARS_MAX] for d in dead),

@@ -13,24 +13,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-import numpy as np
 import structlog
 
 from edge_agent.build import Built, Copy, build_index, discard
 from edge_agent.executors import Executor
 from edge_agent.looking import Located, look
-from edge_agent.parts import detail_parts, list_parts, node_parts
+from edge_agent.parts import detail_parts, list_parts, node_parts, sketch_parts
 from edge_agent.policy import Policy
 from edge_agent.tokens import TokenBook
-from paritree.core import limits
 from paritree.core.display import key_to_json
 from paritree.core.errors import ConfigError, ParitreeError, PeerError, SourceError
-from paritree.core.leaves import leaf_bits
 from paritree.core.messages import (
     AskChildren,
     AskDetail,
     AskLists,
     AskReveal,
+    AskSketch,
     Begin,
     DatasetOffer,
     End,
@@ -137,6 +135,8 @@ class Service:
                 parts = node_parts(sweep.header, sweep.built.index, body)
             case AskLists():
                 parts = list_parts(sweep.header, sweep.built.index, body)
+            case AskSketch():
+                parts = sketch_parts(sweep.header, sweep.built.index, body)
             case AskDetail():
                 parts = self._detail(sweep, body)
             case AskReveal():
@@ -209,8 +209,6 @@ class Service:
     def _ready(self, sweep: OpenSweep, built: Built) -> Ready:
         index = built.index
         root = index.sums.root
-        bits = leaf_bits(root.count, limits.LEAF_ROWS, limits.LEVEL_BITS_MAX)
-        duplicate_keys, listed = index.duplicates(limits.DUPLICATES_LISTED)
         header = Header(*sweep.header.comparable, sweep.header.sweep_id, built.position.text)
         sweep.header = header
         return Ready(
@@ -219,12 +217,10 @@ class Service:
             rows=root.count,
             root_r=root.r,
             root_r2=root.r2,
-            bits=bits,
-            sums=index.sums.fold(bits).r,
+            probe=index.probe,
             point=built.position.point,
             scan_s=round(built.scan_s, 3),
-            duplicate_keys=duplicate_keys,
-            duplicates=np.array(listed, np.uint64),
+            duplicate_keys=index.duplicates(),
             dead=built.dead,
             disclosure=self._policy.disclosure,
             sealed_keys=self._policy.sealed_keys,

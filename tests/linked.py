@@ -35,6 +35,7 @@ from paritree.core.messages import (
     Request,
     RequestBody,
 )
+from paritree.core.sketch import empty_probe
 from paritree.tls import Tls
 from paritree.wire.dial import Address
 from paritree.wire.link import RegionLink
@@ -51,7 +52,7 @@ def header(sweep_id: str = SWEEP) -> Header:
 
 
 def ready(sweep_id: str = SWEEP) -> Ready:
-    return Ready(header(sweep_id), "memory", 3, 6, 7, 2, np.arange(4, dtype=np.uint64), True, 0.1)
+    return Ready(header(sweep_id), "memory", 3, 6, 7, empty_probe(), True, 0.1)
 
 
 def u64(*values: int) -> Any:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from paritree.core import limits
 from paritree.core import messages as m
+from paritree.core.sketch import Probe, Sketch
 from paritree.wire.frames import Cancel, Welcome
 
 u32s = st.integers(0, 2**32 - 1)
@@ -58,6 +59,12 @@ request_bodies = st.one_of(
     children_asks(),
     nodes(ascending=True).map(lambda pair: m.AskLists(*pair)),
     st.builds(
+        lambda cells, salt, pair: m.AskSketch(cells, salt, *pair),
+        st.integers(1, limits.SKETCH_CELLS_MAX),
+        u64s,
+        nodes(ascending=True),
+    ),
+    st.builds(
         m.AskDetail,
         arrays(u64s, np.uint64),
         digests(16),
@@ -94,22 +101,20 @@ looks = st.builds(
 
 @st.composite
 def readies(draw: st.DrawFn) -> m.Ready:
-    bits = draw(st.integers(0, 5))
-    sums = draw(st.lists(u64s, min_size=1 << bits, max_size=1 << bits))
-    duplicates = draw(arrays(u64s, np.uint64, 5))
+    chance = np.random.default_rng(draw(st.integers(0, 99)))
+    words = chance.integers(0, 1 << 64, (4, 96, 3), np.uint64)
+    pulls = chance.integers(-(1 << 15), 1 << 15, (4, 96, 2), np.int16)
     return m.Ready(
         draw(headers),
         draw(names),
         draw(u64s),
         draw(u64s),
         draw(u64s),
-        bits,
-        np.array(sums, np.uint64),
+        Probe(Sketch(0, words), pulls),
         draw(st.booleans()),
         draw(seconds),
         draw(seconds),
-        len(duplicates) + draw(st.integers(0, 9)),
-        duplicates,
+        draw(u64s),
         draw(deads),
         draw(st.sampled_from(["nothing", "tokens", "keys"])),
         draw(st.booleans()),
@@ -128,6 +133,7 @@ reply_bodies = st.one_of(
     st.builds(m.Progress, u32s, u32s, u64s),
     readies(),
     st.builds(m.Children, headers, arrays(u64s, np.uint64)),
+    st.builds(m.Sketched, headers, arrays(u64s, np.uint64)),
     row_lists(),
     st.builds(m.Details, headers, st.lists(looks, max_size=5).map(tuple)),
     st.builds(m.Revealed, headers, by_digest(st.text(max_size=60)), texts),

@@ -9,7 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent.index.run import Run
+from edge_agent.sketching import add_rows
 from paritree.core.leaves import U64, LeafSums, sums_between
+from paritree.core.sketch import Probe, Sketch
+
+_SKETCH_ROWS = 1 << 20
+"""Rows that are added to a sketch at once: bounds the memory of the plain form."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +37,32 @@ class NodeRows:
 
 
 class Index:
-    """The runs of one dataset and their merged sums at depth ``sums.bits``."""
+    """The runs of one dataset, their merged sums at depth ``sums.bits`` and their merged probe.
 
-    def __init__(self, runs: Sequence[Run], sums: LeafSums) -> None:
+    ``digester`` is "compiled" or "plain": how sketches are made.
+    """
+
+    def __init__(self, runs: Sequence[Run], sums: LeafSums, probe: Probe, digester: str = "compiled") -> None:
         self.runs = tuple(runs)
         self.sums = sums
+        self.probe = probe
+        self._digester = digester
+
+    def add_to(self, sketch: Sketch, bits: int, prefixes: U64) -> Iterator[int]:
+        """Add the rows below the nodes to a sketch in place, run by run; yields how many runs it has."""
+        for done, run in enumerate(self.runs, 1):
+            for prefix in prefixes.tolist():
+                low, high = _window(run, prefix << (64 - bits), (prefix + 1) << (64 - bits))
+                for first in range(low, high, _SKETCH_ROWS):
+                    window = slice(first, min(high, first + _SKETCH_ROWS))
+                    add_rows(sketch, run.k[window], run.r[window], self._digester)
+            yield done
 
     def children(self, bits: int, to_bits: int, prefixes: U64) -> U64:
         """Σr of the descendants at ``to_bits`` of each node: shape (len(prefixes) × 2^(to_bits - bits),)."""
         fan_out = 1 << (to_bits - bits)
+        if to_bits <= self.sums.bits:
+            return self.sums.fold(to_bits).r.reshape(-1, fan_out)[prefixes.astype(np.int64)].reshape(-1)
         total = np.zeros(len(prefixes) * fan_out, np.uint64)
         for position, prefix in enumerate(prefixes):
             cuts_at = _node_cuts(int(prefix), bits, to_bits)
@@ -77,25 +99,23 @@ class Index:
                 for row in range(low, high):
                     yield Entry(run.key_digests(row, row + 1).tobytes(), run.row_digest(row), run.locator(row))
 
-    def duplicates(self, listed_max: int) -> tuple[int, list[int]]:
-        """How many keys occur more than once, and the k of the first ``listed_max`` of them.
+    def duplicates(self) -> int:
+        """How many keys occur more than once.
 
         Reads the key digests of one slice of the key space at a time, so memory stays flat in the number of rows.
         """
         count = 0
-        listed: list[int] = []
         for first, end in self._slices():
             parts = [np.zeros((0, 16), np.uint8)]
             parts.extend(run.key_digests(*_window(run, first, end)) for run in self.runs)
             words = np.concatenate(parts).view(">u8").astype(np.uint64)
             k = np.sort(words[:, 0])
-            for suspect in np.unique(k[1:][k[1:] == k[:-1]]).tolist():
-                low_words = np.sort(words[words[:, 0] == suspect][:, 1])
-                if (low_words[1:] == low_words[:-1]).any():
-                    count += 1
-                    if len(listed) < listed_max:
-                        listed.append(suspect)
-        return count, listed
+            repeated = np.unique(k[1:][k[1:] == k[:-1]])
+            if len(repeated):  # a k may be that of two keys: compare the whole digests
+                suspects = words[np.isin(words[:, 0], repeated)]
+                _, counts = np.unique(suspects, axis=0, return_counts=True)
+                count += int((counts > 1).sum())
+        return count
 
     def _slices(self) -> Iterator[tuple[int, int]]:
         """Cut the key space into slices of about a million rows."""

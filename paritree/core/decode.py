@@ -79,7 +79,7 @@ def _trailing_zeros(words: U64) -> NDArray[np.int64]:
 
 def _inverse(odd: U64) -> U64:
     """The inverse mod 2^64 of odd words: Newton's iteration doubles the right bits (3, 6, 12, 24, 48, 96)."""
-    x = (odd * np.uint64(3)) ^ np.uint64(2)
+    x: U64 = (odd * np.uint64(3)) ^ np.uint64(2)
     for _ in range(5):
         x = x * (np.uint64(2) - odd * x)
     return x

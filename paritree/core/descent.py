@@ -1,15 +1,22 @@
 """The descent: which keys differ between regions, from digests alone. A state machine without I/O.
 
-    LEVEL ──▶ (SPLIT) ──▶ CHILDREN ──▶ LISTS ──▶ DONE
+              ┌──────────────────▶ DETAIL ──▶ DONE
+    PROBE ────┼─▶ SKETCH ────────────▲ │
+              ├─▶ LEVEL ▶ CHILDREN ▶ LISTS ◀┘
+              └────────────────────────▲
 
-LEVEL     the roots and the sums of one level (at most 4096 nodes) came with Ready; equal roots end the descent here
-SPLIT     only where a region came with a shallower level than another: it is asked for the deeper one
+PROBE     roots and probes came with Ready; equal roots end the descent here. Every region is subtracted from a
+          reference region and peeled; where that comes out clean, the differing keys are known
+SKETCH    the regions that did not come clean, and the reference, send a sketch sized from the probes' estimate
+LEVEL     by sums, where so much differs that no sketch fits, or where one failed: at most 4096 nodes of a level
 CHILDREN  the mismatching nodes jump to leaves of about 16 rows
-LISTS     the mismatching leaves are listed: (k, r, r′) of every row
-DONE      the differing keys, and whether they add up to the difference of the roots (the completeness check)
+LISTS     the mismatching leaves (or everything, where most of it differs) are listed: (k, r, r′) of every row
+DETAIL    every region shows its rows under the differing keys, which is also the first look at them
+DONE      the differing keys add up to the difference of the roots in count, Σr and Σr′ (the completeness check)
 
-Every region is asked once a round and answers once; a node is followed when any two regions differ in it. A region
-whose lists contradict its own sums is named in ``Outcome.broken``: nothing is concluded from it.
+Where they do not add up, the regions are sketched once more with another salt, then listed, and then nothing is
+concluded from them. A region whose answers contradict its own sums is named in ``Outcome.broken``. Regions with equal
+roots are asked once for all; details are asked of everyone.
 """
 
 from __future__ import annotations
@@ -17,225 +24,277 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from paritree.core import limits
 from paritree.core.errors import InvariantBroken
-from paritree.core.leaves import NodeSum, leaf_bits
-from paritree.core.messages import AskChildren, AskLists, Ready, U64Array
+from paritree.core.leaves import U64, NodeSum
+from paritree.core.listing import RowList, adds_up, differing, differing_ks
+from paritree.core.looks import first_asks
+from paritree.core.messages import AskChildren, AskDetail, AskLists, AskSketch, Look, Ready
+from paritree.core.pairs import Pair, closest
+from paritree.core.planner import Form, Shape, plan, sketch_bytes
+from paritree.core.sketch import Sketch, mix
 
-Row = tuple[int, int]
-"""(r, r′) of one row."""
-MASK = (1 << 64) - 1
+MASK: Final = (1 << 64) - 1
+INCOMPLETE: Final = "the differences that were found do not add up to the difference of the roots"
+_TOP: Final = np.zeros(1, np.uint64)
+"""The root, as the only node of depth 0."""
 
 
 class State(StrEnum):
+    PROBE = "probe"
+    SKETCH = "sketch"
     LEVEL = "level"
-    SPLIT = "split"
     CHILDREN = "children"
     LISTS = "lists"
+    DETAIL = "detail"
     DONE = "done"
 
 
-@dataclass(frozen=True, slots=True)
-class RowList:
-    """All listed rows of one region: k, r and r′, each (n,) uint64."""
-
-    k: U64Array
-    r: U64Array
-    r2: U64Array
-
-
-Answer = U64Array | RowList
-Round = Mapping[str, AskChildren | AskLists]
+Ask = AskChildren | AskLists | AskSketch | AskDetail
+Answer = U64 | RowList | Sketch | tuple[Look, ...]
+"""Σr of children, rows, a sketch, looks: what answers each kind of request."""
+Round = Mapping[str, Ask]
 """What to ask of which region; empty when the descent is over."""
 
 
 @dataclass(frozen=True, slots=True)
-class SuspectKey:
-    """A k whose rows differ: region -> its rows under that k, sorted; a region without one is not in the mapping."""
-
-    k: int
-    rows: Mapping[str, tuple[Row, ...]]
-
-
-@dataclass(frozen=True, slots=True)
 class Outcome:
-    """The end of a descent: ``broken`` names regions whose answers do not add up, with the reason."""
+    """The end of a descent.
 
-    suspects: tuple[SuspectKey, ...]
+    ``ks`` are the k under which regions differ and ``looks`` every region's first look at them; both are empty when
+    ``broken`` names regions whose answers do not add up, with the reason.
+    """
+
+    ks: tuple[int, ...]
+    looks: Mapping[str, tuple[Look, ...]]
     rounds: int
     broken: Mapping[str, str] = field(default_factory=dict)
 
 
 class Descent:
-    """One descent over N ≥ 2 regions. ``start`` and ``receive`` say what to ask next; ``outcome`` is set at the end."""
+    """One descent over N ≥ 2 regions. ``start`` and ``receive`` say what to ask next; ``outcome`` is set at the end.
 
-    def __init__(self, ready: Mapping[str, Ready]) -> None:
+    ``sealing`` names regions whose policy lets keys travel sealed, ``salt`` (u64) seeds the sketches.
+    """
+
+    def __init__(self, ready: Mapping[str, Ready], *, sealing: Sequence[str] = (), salt: int = 1) -> None:
         if len(ready) < limits.REGIONS_MIN:
             raise InvariantBroken("a descent needs two regions")
         self.regions: tuple[str, ...] = tuple(ready)
-        self.state = State.LEVEL
+        self.state = State.PROBE
         self.rounds = 1
         self.outcome: Outcome | None = None
+        self.forms: list[Form] = []
+        self._ready = ready
+        self._sealing = tuple(sealing)
+        self._salt = mix(salt)
         self._roots = {name: NodeSum(r.rows, r.root_r, r.root_r2) for name, r in ready.items()}
-        self._level_bits = max(r.bits for r in ready.values())
-        self._leaf_bits = leaf_bits(max(r.rows for r in ready.values()), limits.LEAF_ROWS, limits.LEAF_BITS_MAX)
-        self._level = {name: r.sums for name, r in ready.items() if r.bits == self._level_bits}
-        self._asked: U64Array = np.zeros(0, np.uint64)
-        self._leaf_sums: dict[str, U64Array] = {}
+        self._reference = ""
+        self._pairs: dict[str, Pair] = {}
+        self._open: list[str] = []
+        self._listed: set[int] = set()
+        self._in_lists: set[str] = set()
+        self._asked_again = False
+        self._sketch_bytes = 0
+        self._shape = Shape(0, 0)
+        self._nodes: U64 = _TOP
+        self._node_bits = 0
+        self._node_sums: dict[str, U64] = {}
 
     def start(self) -> Round:
         """The first requests, or nothing when the roots are equal."""
         if len(set(self._roots.values())) == 1:
-            return self._finish((), {})
-        for name, root in self._roots.items():
-            if root.count == 0 and name not in self._level:
-                self._level[name] = np.zeros(1 << self._level_bits, np.uint64)
-        shallow = [name for name in self.regions if name not in self._level]
-        if shallow:
-            self.state = State.SPLIT
-            ask = AskChildren(0, self._level_bits, np.zeros(1, np.uint64))
-            return self._next_round(dict.fromkeys(shallow, ask))
-        return self._descend_level()
+            return self._finish()
+        for name, ready in self._ready.items():
+            if not ready.probe.sketch.adds_up_to(ready.root_r):
+                return self._broken({name: "its probe does not add up to its root"})
+        probes = {name: ready.probe for name, ready in self._ready.items()}
+        self._reference = closest(probes)
+        seen = {self._roots[self._reference]}
+        for name in self.regions:
+            if self._roots[name] not in seen:
+                seen.add(self._roots[name])
+                self._pairs[name] = Pair(probes[name], probes[self._reference])
+        self._open = [name for name, pair in self._pairs.items() if not pair.decoded.complete]
+        return self._resolve(may_sketch=True)
 
     def receive(self, answers: Mapping[str, Answer]) -> Round:
         """Every asked region's answer to the round; the next requests. Raises InvariantBroken for wrong shapes."""
         match self.state:
-            case State.SPLIT:
-                self._level.update({name: self._sums(name, a, 1 << self._level_bits) for name, a in answers.items()})
-                return self._descend_level()
+            case State.SKETCH:
+                return self._receive_sketches(answers)
+            case State.LEVEL:
+                return self._receive_sums(answers, self._shape.level_bits)
             case State.CHILDREN:
-                return self._receive_children(answers)
+                return self._receive_sums(answers, self._shape.leaf_bits)
             case State.LISTS:
                 return self._receive_lists(answers)
+            case State.DETAIL:
+                return self._receive_details(answers)
             case _:
                 raise InvariantBroken(f"no answer is expected in state {self.state}")
 
-    def _next_round(self, asks: Round) -> Round:
+    # --- what to ask ------------------------------------------------------------------------------------------------
+
+    @property
+    def _involved(self) -> list[str]:
+        """The regions that did not come clean, and the one that they are compared with."""
+        return [self._reference, *self._open]
+
+    def _ask(self, state: State, ask: Ask) -> Round:
+        self.state = state
         self.rounds += 1
-        return asks
+        return dict.fromkeys(self._involved, ask)
 
-    def _descend_level(self) -> Round:
-        differing = _differing([self._level[name] for name in self.regions])
-        if self._leaf_bits <= self._level_bits:
-            self._leaf_sums = {name: self._level[name][differing] for name in self.regions}
-            return self._ask_lists(self._level_bits, differing.astype(np.uint64))
-        self.state = State.CHILDREN
-        self._asked = differing.astype(np.uint64)
-        if not len(differing):  # the roots differ, their halves' sums do not: nothing to follow, and nothing equal
-            return self._receive_lists({name: RowList(*(np.zeros(0, np.uint64),) * 3) for name in self.regions})
-        ask = AskChildren(self._level_bits, self._leaf_bits, self._asked)
-        return self._next_round(dict.fromkeys(self.regions, ask))
+    def _resolve(self, *, may_sketch: bool) -> Round:
+        if not self._open:
+            return self._ask_details()
+        rows = [self._roots[name].count for name in self._involved]
+        estimate = max(self._pairs[name].estimate for name in self._open)
+        chosen = plan(estimate, rows, self._sketch_bytes, may_sketch=may_sketch)
+        self.forms.append(chosen.form)
+        self._shape = Shape.of(max(rows))
+        self._nodes, self._node_bits = _TOP, 0
+        self._node_sums = {name: np.array([self._roots[name].r], np.uint64) for name in self._involved}
+        match chosen.form:
+            case Form.SKETCH:
+                self._sketch_bytes += sketch_bytes(chosen.cells)
+                self._salt = mix(self._salt)
+                return self._ask(State.SKETCH, AskSketch(chosen.cells, self._salt, 0, _TOP))
+            case Form.TREE:
+                return self._ask(State.LEVEL, AskChildren(0, self._shape.level_bits, _TOP))
+            case Form.LIST:
+                return self._ask(State.LISTS, AskLists(0, _TOP))
 
-    def _receive_children(self, answers: Mapping[str, Answer]) -> Round:
-        fan_out = 1 << (self._leaf_bits - self._level_bits)
-        sums = {name: self._sums(name, answers[name], len(self._asked) * fan_out) for name in self.regions}
-        for name in self.regions:
-            parents = sums[name].reshape(-1, fan_out).sum(axis=1, dtype=np.uint64)
-            if (parents != self._level[name][self._asked.astype(np.int64)]).any():
-                return self._finish((), {name: "its children do not add up to their parent"})
-        differing = _differing([sums[name] for name in self.regions])
-        self._leaf_sums = {name: sums[name][differing] for name in self.regions}
-        leaves = (self._asked[differing // fan_out] << np.uint64(self._leaf_bits - self._level_bits)) + (
-            differing % fan_out
-        ).astype(np.uint64)
-        return self._ask_lists(self._leaf_bits, leaves)
+    def _ask_details(self) -> Round:
+        ks = self._ks
+        if not ks:  # the roots differ and nothing that differs was found
+            return self._receive_details(dict.fromkeys(self.regions, ()))
+        self.state = State.DETAIL
+        self.rounds += 1
+        return first_asks(ks, self.regions, self._sealing)
 
-    def _ask_lists(self, bits: int, leaves: U64Array) -> Round:
-        self.state = State.LISTS
-        self._asked = leaves
-        self._leaf_bits = bits
-        if not len(leaves):
-            return self._receive_lists({name: RowList(*(np.zeros(0, np.uint64),) * 3) for name in self.regions})
-        return self._next_round(dict.fromkeys(self.regions, AskLists(bits, leaves)))
+    @property
+    def _ks(self) -> list[int]:
+        decoded = (pair.ks for name, pair in self._pairs.items() if name not in self._in_lists)
+        return sorted(self._listed.union(*decoded))
 
-    def _sums(self, region: str, answer: Answer, expected: int) -> U64Array:
-        if isinstance(answer, RowList) or len(answer) != expected:
-            raise InvariantBroken(f"region {region} answered another question")
-        return answer
+    # --- what was answered ------------------------------------------------------------------------------------------
+
+    def _receive_sketches(self, answers: Mapping[str, Answer]) -> Round:
+        sketches: dict[str, Sketch] = {}
+        for name in self._involved:
+            answer = answers[name]
+            if not isinstance(answer, Sketch) or answer.salt != self._salt:
+                raise _other_question(name)
+            if not answer.adds_up_to(self._roots[name].r):
+                return self._broken({name: "its sketch does not add up to its root"})
+            sketches[name] = answer
+        for name in self._open:
+            self._pairs[name].add(sketches[name], sketches[self._reference])
+        self._open = [name for name in self._open if not self._pairs[name].decoded.complete]
+        return self._resolve(may_sketch=False)
+
+    def _receive_sums(self, answers: Mapping[str, Answer], bits: int) -> Round:
+        fan_out = 1 << (bits - self._node_bits)
+        sums: dict[str, U64] = {}
+        for name in self._involved:
+            answer = answers[name]
+            if not isinstance(answer, np.ndarray) or len(answer) != len(self._nodes) * fan_out:
+                raise _other_question(name)
+            if (answer.reshape(-1, fan_out).sum(axis=1, dtype=np.uint64) != self._node_sums[name]).any():
+                return self._broken({name: "its children do not add up to their parent"})
+            sums[name] = answer
+        at = differing([sums[name] for name in self._involved])
+        self._nodes = self._nodes[at // fan_out] * np.uint64(fan_out) + (at % fan_out).astype(np.uint64)
+        self._node_sums = {name: sums[name][at] for name in self._involved}
+        self._node_bits = bits
+        if not len(at):  # the roots differ, their nodes' Σr do not: nothing to follow, and nothing equal
+            return self._listed_all([])
+        if bits < self._shape.leaf_bits:
+            return self._ask(State.CHILDREN, AskChildren(bits, self._shape.leaf_bits, self._nodes))
+        return self._ask(State.LISTS, AskLists(bits, self._nodes))
 
     def _receive_lists(self, answers: Mapping[str, Answer]) -> Round:
-        lists: dict[str, RowList] = {}
-        for name in self.regions:
+        lists: list[RowList] = []
+        for name in self._involved:
             answer = answers[name]
             if not isinstance(answer, RowList):
-                raise InvariantBroken(f"region {name} answered another question")
-            if not self._lists_add_up(name, answer):
-                return self._finish((), {name: "its rows do not add up to their leaf"})
-            lists[name] = answer
-        suspects = _suspects(lists)
-        return self._finish(suspects, self._incomplete(suspects))
+                raise _other_question(name)
+            if not adds_up(answer, self._node_bits, self._nodes, self._node_sums[name]):
+                return self._broken({name: "its rows do not add up to their leaf"})
+            lists.append(answer)
+        return self._listed_all(differing_ks(lists))
 
-    def _lists_add_up(self, region: str, rows: RowList) -> bool:
-        if not len(self._asked):
-            return not len(rows.k)
-        leaf = rows.k >> np.uint64(64 - self._leaf_bits) if self._leaf_bits else np.zeros_like(rows.k)
-        position = np.searchsorted(self._asked, leaf)
-        if len(leaf) and (position.max() >= len(self._asked) or (self._asked[position] != leaf).any()):
-            return False
-        sums = np.zeros(len(self._asked), np.uint64)
-        np.add.at(sums, position, rows.r)
-        return bool((sums == self._leaf_sums[region]).all())
+    def _listed_all(self, ks: Sequence[int]) -> Round:
+        self._listed.update(ks)
+        self._in_lists.update(self._open)
+        self._open = []
+        return self._ask_details()
 
-    def _incomplete(self, suspects: Sequence[SuspectKey]) -> dict[str, str]:
-        """The completeness check: the found deltas explain the difference of the roots, in count, Σr and Σr′."""
-        found = {name: NodeSum(0, 0, 0) for name in self.regions}
-        for suspect in suspects:
-            for name, rows in suspect.rows.items():
-                total = found[name]
-                found[name] = NodeSum(
-                    total.count + len(rows),
-                    (total.r + sum(r for r, _ in rows)) & MASK,
-                    (total.r2 + sum(r2 for _, r2 in rows)) & MASK,
-                )
-        reference = self.regions[0]
-        return {
-            name: "the differences that were found do not add up to the difference of the roots"
-            for name in self.regions[1:]
-            if found[name].minus(found[reference]) != self._roots[name].minus(self._roots[reference])
-        }
+    def _receive_details(self, answers: Mapping[str, Answer]) -> Round:
+        looks: dict[str, tuple[Look, ...]] = {}
+        asked = set(self._ks)
+        for name in self.regions:
+            answer = answers[name]
+            if not isinstance(answer, tuple):
+                raise _other_question(name)
+            if not asked.issuperset(ks_of(answer)):
+                return self._broken({name: "it showed keys that it was not asked for"})
+            looks[name] = answer
+        wrong = self._incomplete(looks)
+        if not wrong:
+            return self._finish(tuple(self._ks), looks)
+        self._open = [name for name in self._pairs if name in wrong and name not in self._in_lists]
+        if not self._open:
+            return self._broken(dict.fromkeys(self._blamed(wrong), INCOMPLETE))
+        may_sketch, self._asked_again = not self._asked_again, True
+        return self._resolve(may_sketch=may_sketch)
 
-    def _finish(self, suspects: tuple[SuspectKey, ...], broken: Mapping[str, str]) -> Round:
+    def _incomplete(self, looks: Mapping[str, Sequence[Look]]) -> list[str]:
+        """The regions whose shown rows do not explain how their root differs from the reference's."""
+        shown = {name: shown_sum(looks[name]) for name in self.regions}
+        reference = self._reference
+        return [
+            name
+            for name in self.regions
+            if shown[name].minus(shown[reference]) != self._roots[name].minus(self._roots[reference])
+        ]
+
+    def _blamed(self, wrong: Sequence[str]) -> Sequence[str]:
+        """The reference where it agrees with nobody, else those that do not agree with it."""
+        return [self._reference] if len(wrong) == len(self.regions) - 1 > 1 else wrong
+
+    def _broken(self, broken: Mapping[str, str]) -> Round:
         self.state = State.DONE
-        self.outcome = Outcome(suspects, self.rounds, broken)
+        self.outcome = Outcome((), {}, self.rounds, broken)
+        return {}
+
+    def _finish(self, ks: tuple[int, ...] = (), looks: Mapping[str, tuple[Look, ...]] | None = None) -> Round:
+        self.state = State.DONE
+        self.outcome = Outcome(ks, looks or {}, self.rounds)
         return {}
 
 
-def _differing(arrays: Sequence[U64Array]) -> NDArray[np.int64]:
-    """The positions at which any array differs from the first."""
-    differs = np.zeros(len(arrays[0]), bool)
-    for array in arrays[1:]:
-        differs |= array != arrays[0]
-    return np.flatnonzero(differs)
+def ks_of(looks: Sequence[Look]) -> list[int]:
+    """The k of each look."""
+    return [int.from_bytes(look.key_digest[:8], "big") for look in looks]
 
 
-def _suspects(lists: Mapping[str, RowList]) -> tuple[SuspectKey, ...]:
-    """The keys whose rows are not the same multiset in every region."""
-    total: dict[int, dict[str, list[Row]]] = {}
-    for k in _differing_ks(list(lists.values())).tolist():
-        total[k] = {}
-    for name, rows in lists.items():
-        chosen = np.isin(rows.k, np.fromiter(total, np.uint64, len(total)))
-        columns = (rows.k[chosen].tolist(), rows.r[chosen].tolist(), rows.r2[chosen].tolist())
-        for k, r, r2 in zip(*columns, strict=True):
-            total[k].setdefault(name, []).append((r, r2))
-    return tuple(
-        SuspectKey(k, {name: tuple(sorted(found)) for name, found in by_region.items()})
-        for k, by_region in sorted(total.items())
-    )
+def shown_sum(looks: Sequence[Look]) -> NodeSum:
+    """Count, Σr and Σr′ of the indexed rows that a region showed."""
+    count = r = r2 = 0
+    for look in looks:
+        for digest in look.indexed:
+            count += 1
+            r += int.from_bytes(digest[:8], "little")
+            r2 += int.from_bytes(digest[8:], "little")
+    return NodeSum(count, r & MASK, r2 & MASK)
 
 
-def _differing_ks(lists: Sequence[RowList]) -> U64Array:
-    """k of every row that some region lacks: rows present in each region equally often are dropped."""
-    columns = [np.stack([rows.k, rows.r, rows.r2], axis=1) for rows in lists]
-    everything, inverse = np.unique(np.concatenate(columns), axis=0, return_inverse=True)
-    counts = np.zeros((len(lists), len(everything)), np.int64)
-    start = 0
-    for region, rows in enumerate(columns):
-        np.add.at(counts[region], inverse[start : start + len(rows)].reshape(-1), 1)
-        start += len(rows)
-    differs = (counts != counts[0]).any(axis=0)
-    return np.unique(everything[differs, 0])
+def _other_question(region: str) -> InvariantBroken:
+    return InvariantBroken(f"region {region} answered another question")

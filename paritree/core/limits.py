@@ -11,7 +11,7 @@ PART_BYTES_MAX: Final = MESSAGE_BYTES_MAX - 16_384
 """Payload of one part, leaving room for its header and framing."""
 
 LEVEL_BITS_MAX: Final = 12
-"""Depth of the level that comes with the root: 4096 nodes, 32 KiB (research: the best tree at three rounds)."""
+"""Depth of the first level of a descent by sums: 4096 nodes, 32 KiB (research: the best tree at three rounds)."""
 
 LEAF_ROWS: Final = 16
 """Rows a leaf has on average: L = 4 to 16 was measured best, 256 costs ten times the bytes."""
@@ -25,8 +25,8 @@ NODES_A_REQUEST_MAX: Final = 65_536
 KEYS_A_DETAIL_MAX: Final = 8_192
 """Keys of one detail exchange: with 16-byte digests and 40 column digests an answer stays below a few MiB."""
 
-DUPLICATES_LISTED: Final = 1_000
-"""Duplicate keys that a region names; the rest is only counted."""
+SKETCH_CELLS_MAX: Final = 1 << 20
+"""Cells a table of one sketch: 96 MiB at either side, two million differences; beyond that nodes are listed."""
 
 LOOKS_MAX: Final = 5
 """Looks at a suspect before it is called unsettled: two confirm, three more give a moving row time to rest."""

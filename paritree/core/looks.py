@@ -6,7 +6,7 @@
        ├──────────────────────────────────────────▶ confirmed   (two looks at least lag_max apart)
        │  still changing after LOOKS_MAX looks
        ├──────────────────────────────────────────▶ unsettled
-       │  a row that cannot be canonicalised, several rows under one key, an answer that is missing
+       │  a row that cannot be canonicalised, an answer that is missing
        └──────────────────────────────────────────▶ unknown
 
 The looks are fresh reads by key in every region (the idea of asking twice and intersecting is Riak's, see
@@ -86,33 +86,28 @@ class Wait:
 Asks = Mapping[str, AskDetail]
 
 
+def first_asks(ks: Sequence[int], regions: Sequence[str], sealing: Sequence[str]) -> Asks:
+    """The first look: every region shows the keys that it holds under the suspect ks (ascending)."""
+    words = np.array(ks, np.uint64)
+    return {r: AskDetail(words, columns=True, seal=r in sealing and len(regions) > 1) for r in regions}
+
+
 class Looks:
-    """All suspects of a sweep. ``ask`` says what to ask of whom now; ``receive`` takes one region's looks.
+    """All suspects of a sweep. ``again`` says what to ask of whom now; ``receive_…`` takes every region's looks.
 
     One look has two parts: every region is asked for the keys it holds; a region that lacks keys which another holds
     is then asked for those by digest (``sealed`` where the holder's policy lets keys travel).
     """
 
-    def __init__(self, regions: Sequence[str], ks: Sequence[int], lag_max_s: float, sealing: Sequence[str]) -> None:
+    def __init__(self, regions: Sequence[str], ks: Sequence[int], lag_max_s: float) -> None:
         self.regions = tuple(regions)
         self.suspects: dict[bytes, Suspect] = {}
         self.unexplained: set[int] = set(ks)
         self._lag_max_s = lag_max_s
-        self._sealing = frozenset(sealing)
         self._sealed: dict[bytes, bytes] = {}
 
-    def first(self) -> Asks:
-        """The first look: every region shows the keys that it holds under the suspect ks."""
-        if not self.unexplained:
-            return {}
-        ks = np.array(sorted(self.unexplained), np.uint64)
-        return {
-            region: AskDetail(ks, columns=True, seal=region in self._sealing and len(self.regions) > 1)
-            for region in self.regions
-        }
-
     def receive_first(self, answers: Mapping[str, Sequence[Look]]) -> Asks:
-        """Every region's answer to ``first``; returns what to ask of the regions that lack keys."""
+        """Every region's answer to ``first_asks``; returns what to ask of the regions that lack keys."""
         self._require(answers)
         for region, looks in answers.items():
             for look in looks:
@@ -184,18 +179,12 @@ class Looks:
             elif suspect.dead:
                 region, reason = min(suspect.dead.items())
                 suspect.fate, suspect.reason = Fate.UNKNOWN, f"dead letter in {region}: {reason}"
-            elif len(set(suspect.versions.values())) == 1 and not suspect.duplicated:
+            elif len(set(suspect.versions.values())) == 1:  # equal multisets are equal, duplicates counted
                 suspect.fate = Fate.HEALED
             elif suspect.versions == before.get(suspect.key_digest) and now - last_seen >= self._lag_max_s:
-                self._confirm(suspect)
+                suspect.fate = Fate.CONFIRMED
             elif suspect.looks >= limits.LOOKS_MAX:
                 suspect.fate = Fate.UNSETTLED
-
-    def _confirm(self, suspect: Suspect) -> None:
-        if suspect.duplicated:
-            suspect.fate, suspect.reason = Fate.UNKNOWN, "the key occurs more than once"
-        else:
-            suspect.fate = Fate.CONFIRMED
 
 
 def differing_columns(suspect: Suspect, names: Sequence[str]) -> list[str]:

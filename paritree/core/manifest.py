@@ -123,8 +123,6 @@ def conclude(
             unsettled.append(suspect)
         else:
             unknown.append(suspect)
-            if suspect.duplicated:
-                findings.append(_finding(suspect, columns, silent))
     stated = _stated(findings, unknown, unsettled, facts, compared, incomplete)
     return Conclusion(tuple(findings), tuple(unknown), tuple(unsettled), healed, tuple(stated))
 
@@ -153,7 +151,7 @@ def _stated(
 ) -> list[Stated]:
     names = tuple(f.name for f in compared)
     stated: list[Stated] = []
-    kinds = Counter(f.kind for f in findings if f.kind is not Kind.DUPLICATE)
+    kinds = Counter(f.kind for f in findings)
     if kinds:
         what = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
         stated.append(Stated(Verdict.DIFFERENT, names, f"confirmed by two looks: {what}"))
@@ -163,8 +161,6 @@ def _stated(
         if f.ready is not None and f.ready.dead.total:
             reason = f"{f.ready.dead.total} rows are dead letters: {_reasons(f.ready.dead.reasons)}"
             stated.append(Stated(Verdict.UNKNOWN, (f.name,), reason))
-        if f.ready is not None and f.ready.duplicate_keys:
-            stated.append(Stated(Verdict.UNKNOWN, (f.name,), f"{f.ready.duplicate_keys} keys occur more than once"))
     if unknown:
         reasons = _reasons(Counter(s.reason for s in unknown))
         stated.append(Stated(Verdict.UNKNOWN, names, f"{len(unknown)} keys could not be judged: {reasons}"))

@@ -14,9 +14,11 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from paritree.core.sketch import Probe
+
 U64Array = NDArray[np.uint64]
 U32Array = NDArray[np.uint32]
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 
 
 class ByteClass(StrEnum):
@@ -98,6 +100,16 @@ class AskLists:
 
 
 @dataclass(frozen=True, slots=True)
+class AskSketch:
+    """The sketch, ``cells`` a table and ``salt`` (u64), of all rows below the nodes ``prefixes`` (u64, ascending)."""
+
+    cells: int
+    salt: int
+    bits: int
+    prefixes: U64Array
+
+
+@dataclass(frozen=True, slots=True)
 class AskDetail:
     """Look at keys now: ``ks`` (u64) name keys by the first 8 bytes of the key digest.
 
@@ -126,7 +138,7 @@ class End:
     """The sweep is over: release what it held."""
 
 
-RequestBody = Begin | AskChildren | AskLists | AskDetail | AskReveal | End
+RequestBody = Begin | AskChildren | AskLists | AskSketch | AskDetail | AskReveal | End
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,10 +178,10 @@ class DeadLetters:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """The index is built: the root, and Σr (u64) of the 2^``bits`` nodes at depth ``bits``.
+    """The index is built: the root and the probe of all rows (PROBE_CELLS a table, salt 0).
 
-    ``duplicates`` holds the k (u64) of keys that occur more than once, at most limits.DUPLICATES_LISTED of them;
-    ``duplicate_keys`` counts them all. ``scan_s`` is seconds, ``point`` tells a point from an interval position.
+    ``duplicate_keys`` counts the keys that occur more than once. ``scan_s`` is seconds, ``point`` tells a point from an
+    interval position.
     ``disclosure`` is what the region's policy lets leave: "nothing", "tokens" or "keys".
     """
 
@@ -178,13 +190,11 @@ class Ready:
     rows: int
     root_r: int
     root_r2: int
-    bits: int
-    sums: U64Array
+    probe: Probe
     point: bool
     scan_s: float
     age_s: float = 0.0
     duplicate_keys: int = 0
-    duplicates: U64Array = field(default_factory=lambda: np.zeros(0, np.uint64))
     dead: DeadLetters = field(default_factory=DeadLetters)
     disclosure: str = "tokens"
     sealed_keys: bool = False
@@ -194,6 +204,14 @@ class Ready:
 @dataclass(frozen=True, slots=True)
 class Children:
     """Σr (u64), the descendants of each asked node in order: shape (nodes × 2^(to_bits - bits),), part by part."""
+
+    header: Header
+    sums: U64Array
+
+
+@dataclass(frozen=True, slots=True)
+class Sketched:
+    """Words of the asked sketch (u64) in the order table, cell, (S1, S2, S3), part by part."""
 
     header: Header
     sums: U64Array
@@ -273,7 +291,7 @@ class Ended:
     """What the sweep held is released."""
 
 
-ReplyBody = Progress | Ready | Children | Lists | Details | Revealed | Refusal | Ended
+ReplyBody = Progress | Ready | Children | Sketched | Lists | Details | Revealed | Refusal | Ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,6 +310,8 @@ def byte_class(body: RequestBody | ReplyBody | Hello) -> ByteClass:
     match body:
         case AskChildren() | Children() | Ready():
             return ByteClass.NODES
+        case AskSketch() | Sketched():
+            return ByteClass.SKETCHES
         case AskLists() | Lists():
             return ByteClass.LISTS
         case AskDetail() | Details():

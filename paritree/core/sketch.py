@@ -28,7 +28,9 @@ TABLES: Final = 4
 """Three tables need 6 % fewer cells at many differences, but fail now and then at few (research: four never did)."""
 PROBE_CELLS: Final = 96
 """Cells a table of the probe: 10.75 KiB that alone decode about 250 differences and fit the first TCP window."""
-CELL_BYTES: Final = 24
+WORDS: Final = 3
+"""Words of a cell: S1, S2, S3."""
+CELL_BYTES: Final = 8 * WORDS
 PROBE_CELL_BYTES: Final = CELL_BYTES + 4
 SIZES: Final = tuple(sorted({base << i for base in (2, 3) for i in range(5, 24)}))
 """Cells a table may have: 2^i and 3·2^i, so that any of them folds to its halves."""
@@ -57,8 +59,8 @@ def seeds(salt: int) -> tuple[int, ...]:
     return tuple(mix((salt * _GOLDEN + (j + 1) * 0xD1B54A32D192ED03) & _MASK) for j in range(TABLES))
 
 
-_SIGN_ROW: Final = mix(0x5167)
-_SIGN_KEY: Final = mix(0x6B65)
+SIGN_ROW: Final = mix(0x5167)
+SIGN_KEY: Final = mix(0x6B65)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,10 @@ class Sketch:
         if cells < 1 or self.cells % cells:
             raise InvariantBroken(f"a sketch of {self.cells} cells does not fold to {cells}")
         return Sketch(self.salt, self.sums.reshape(TABLES, -1, cells, 3).sum(axis=1, dtype=np.uint64))
+
+    def adds_up_to(self, root_r: int) -> bool:
+        """Whether every table holds each row once: its S1 add up to Σr of the sketched rows."""
+        return bool((self.sums[:, :, 0].sum(axis=1, dtype=np.uint64) == np.uint64(root_r)).all())
 
     def _require_like(self, other: Sketch) -> None:
         if (self.salt, self.sums.shape) != (other.salt, other.sums.shape):
@@ -128,18 +134,23 @@ def empty_probe(cells: int = PROBE_CELLS, salt: int = 0) -> Probe:
 def sketch_of(k: U64, r: U64, cells: int, salt: int) -> Sketch:
     """The sketch of rows; k and r of shape (n,)."""
     sketch = empty_sketch(cells, salt)
-    words = _words(k, r)
-    for table, seed in enumerate(seeds(salt)):
-        position = (mixed(k, seed) % np.uint64(cells)).astype(np.int64)
-        for part in range(3):
-            np.add.at(sketch.sums[table, :, part], position, words[part])
+    add_rows(sketch, k, r)
     return sketch
+
+
+def add_rows(sketch: Sketch, k: U64, r: U64) -> None:
+    """Add rows to a sketch in place; k and r of shape (n,)."""
+    words = _words(k, r)
+    for table, seed in enumerate(seeds(sketch.salt)):
+        position = (mixed(k, seed) % np.uint64(sketch.cells)).astype(np.int64)
+        for part in range(WORDS):
+            np.add.at(sketch.sums[table, :, part], position, words[part])
 
 
 def probe_of(k: U64, r: U64, cells: int = PROBE_CELLS, salt: int = 0) -> Probe:
     """The probe of rows; k and r of shape (n,)."""
     probe = Probe(sketch_of(k, r, cells, salt), np.zeros((TABLES, cells, 2), np.int16))
-    signs = (_signs(mixed(mixed(k, _SIGN_ROW) ^ r, _SIGN_ROW)), _signs(mixed(k, _SIGN_KEY)))
+    signs = (_signs(mixed(mixed(k, SIGN_ROW) ^ r, SIGN_ROW)), _signs(mixed(k, SIGN_KEY)))
     for table, seed in enumerate(seeds(salt)):
         position = (mixed(k, seed) % np.uint64(cells)).astype(np.int64)
         for part in range(2):

@@ -11,6 +11,7 @@ import structlog
 
 from paritree.core import messages as m
 from paritree.core.errors import ConfigError, InvariantBroken, ParitreeError, PeerError
+from paritree.core.sketch import TABLES, WORDS
 from paritree.wire import codec
 from paritree.wire.link import AgentService
 
@@ -22,6 +23,7 @@ ANSWERS: Final[dict[type[m.RequestBody], type[m.ReplyBody]]] = {
     m.Begin: m.Ready,
     m.AskChildren: m.Children,
     m.AskLists: m.Lists,
+    m.AskSketch: m.Sketched,
     m.AskDetail: m.Details,
     m.AskReveal: m.Revealed,
     m.End: m.Ended,
@@ -149,15 +151,18 @@ class AnswerCheck:
             if self._header not in (None, body.header):
                 raise self._wrong("its parts have different headers")
             self._header = body.header
-        if isinstance(body, m.Children):
+        if isinstance(body, m.Children | m.Sketched):
             self._count_sums(len(body.sums), last=last)
 
     def _count_sums(self, sums: int, *, last: bool) -> None:
-        asked = self._request.body
-        if not isinstance(asked, m.AskChildren):
-            raise InvariantBroken("Children were let through as the answer to something else")
+        match self._request.body:
+            case m.AskChildren(bits=bits, to_bits=to_bits, prefixes=prefixes):
+                expected = len(prefixes) << (to_bits - bits)
+            case m.AskSketch(cells=cells):
+                expected = cells * TABLES * WORDS
+            case _:
+                raise InvariantBroken("sums were let through as the answer to something else")
         self._sums += sums
-        expected = len(asked.prefixes) << (asked.to_bits - asked.bits)
         if self._sums > expected or (last and self._sums != expected):
             raise self._wrong(f"it has {self._sums} sums where {expected} were asked for")
 

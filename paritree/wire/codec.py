@@ -18,7 +18,18 @@ from paritree.core.errors import InvariantBroken, PeerError
 from paritree.core.limits import HELLO_DATASETS_MAX, MESSAGE_BYTES_MAX
 from paritree.wire import validity
 from paritree.wire.frames import Cancel, FromAgent, ToAgent, Welcome
-from paritree.wire.packing import pack_u32, pack_u64, presentable, refusal_code, split, unique, unpack_u32, unpack_u64
+from paritree.wire.packing import (
+    pack_probe,
+    pack_u32,
+    pack_u64,
+    presentable,
+    refusal_code,
+    split,
+    unique,
+    unpack_probe,
+    unpack_u32,
+    unpack_u64,
+)
 from paritree.wire.v1 import agent_pb2 as pb
 from paritree.wire.validity import Malformed
 
@@ -118,7 +129,7 @@ def fingerprint(body: m.RequestBody) -> bytes:
 
 def _body_message(body: m.RequestBody | m.ReplyBody) -> Message:
     match body:
-        case m.Begin() | m.AskChildren() | m.AskLists() | m.AskDetail() | m.AskReveal() | m.End():
+        case m.Begin() | m.AskChildren() | m.AskLists() | m.AskSketch() | m.AskDetail() | m.AskReveal() | m.End():
             request = pb.Request()
             _put_request_body(request, body)
             return request
@@ -193,6 +204,9 @@ def _put_request_body(out: pb.Request, body: m.RequestBody) -> None:
             out.children.prefixes = pack_u64(body.prefixes)
         case m.AskLists():
             out.lists.bits, out.lists.prefixes = body.bits, pack_u64(body.prefixes)
+        case m.AskSketch():
+            out.sketch.cells, out.sketch.salt, out.sketch.bits = body.cells, body.salt, body.bits
+            out.sketch.prefixes = pack_u64(body.prefixes)
         case m.AskDetail():
             out.detail.ks, out.detail.key_digests = pack_u64(body.ks), b"".join(body.key_digests)
             out.detail.columns, out.detail.seal = body.columns, body.seal
@@ -218,6 +232,10 @@ def _get_request_body(request: pb.Request) -> m.RequestBody:
             return m.AskChildren(children.bits, children.to_bits, unpack_u64("children.prefixes", children.prefixes))
         case "lists":
             return m.AskLists(request.lists.bits, unpack_u64("lists.prefixes", request.lists.prefixes))
+        case "sketch":
+            sketch = request.sketch
+            prefixes = unpack_u64("sketch.prefixes", sketch.prefixes)
+            return m.AskSketch(sketch.cells, sketch.salt, sketch.bits, prefixes)
         case "detail":
             detail = request.detail
             return m.AskDetail(
@@ -259,6 +277,9 @@ def _put_reply_body(out: pb.Reply, body: m.ReplyBody) -> None:
         case m.Children():
             _put_header(out.children.header, body.header)
             out.children.sums = pack_u64(body.sums)
+        case m.Sketched():
+            _put_header(out.sketched.header, body.header)
+            out.sketched.sums = pack_u64(body.sums)
         case m.Lists():
             _put_header(out.lists.header, body.header)
             out.lists.counts = pack_u32(body.counts)
@@ -286,6 +307,8 @@ def _get_reply_body(reply: pb.Reply) -> m.ReplyBody:
             return _get_ready(reply.ready)
         case "children":
             return m.Children(_get_header(reply.children.header), unpack_u64("children.sums", reply.children.sums))
+        case "sketched":
+            return m.Sketched(_get_header(reply.sketched.header), unpack_u64("sketched.sums", reply.sketched.sums))
         case "lists":
             lists = reply.lists
             k, r, r2 = unpack_u64("lists.k", lists.k), unpack_u64("lists.r", lists.r), unpack_u64("lists.r2", lists.r2)
@@ -318,9 +341,9 @@ def _get_header(header: pb.Header) -> m.Header:
 def _put_ready(out: pb.Ready, ready: m.Ready) -> None:
     _put_header(out.header, ready.header)
     out.engine, out.rows, out.root_r, out.root_r2 = ready.engine, ready.rows, ready.root_r, ready.root_r2
-    out.bits, out.sums, out.point = ready.bits, pack_u64(ready.sums), ready.point
+    (out.probe, out.pulls), out.point = pack_probe(ready.probe), ready.point
     out.scan_s, out.age_s = ready.scan_s, ready.age_s
-    out.duplicate_keys, out.duplicates = ready.duplicate_keys, pack_u64(ready.duplicates)
+    out.duplicate_keys = ready.duplicate_keys
     out.dead.keyed, out.dead.keyless = ready.dead.keyed, ready.dead.keyless
     out.dead.reasons.update(ready.dead.reasons)
     out.disclosure, out.sealed_keys = ready.disclosure, ready.sealed_keys
@@ -334,13 +357,11 @@ def _get_ready(ready: pb.Ready) -> m.Ready:
         rows=ready.rows,
         root_r=ready.root_r,
         root_r2=ready.root_r2,
-        bits=ready.bits,
-        sums=unpack_u64("ready.sums", ready.sums),
+        probe=unpack_probe(ready.probe, ready.pulls),
         point=ready.point,
         scan_s=ready.scan_s,
         age_s=ready.age_s,
         duplicate_keys=ready.duplicate_keys,
-        duplicates=unpack_u64("ready.duplicates", ready.duplicates),
         dead=m.DeadLetters(ready.dead.keyed, ready.dead.keyless, dict(ready.dead.reasons)),
         disclosure=ready.disclosure,
         sealed_keys=ready.sealed_keys,

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from paritree.core import messages as m
 from paritree.core.limits import POSITION_CHARS_MAX, REASON_CHARS_MAX
+from paritree.core.sketch import CELL_BYTES, PROBE_CELL_BYTES, PROBE_CELLS, TABLES, Probe, Sketch
 from paritree.wire.validity import Malformed
 
 V = TypeVar("V")
@@ -39,6 +40,21 @@ def unpack_u32(field: str, data: bytes) -> NDArray[np.uint32]:
     if len(data) % 4:
         raise Malformed(f"{field} is not a multiple of 4 bytes")
     return np.frombuffer(data, "<u4").astype(np.uint32, copy=False)
+
+
+def pack_probe(probe: Probe) -> tuple[bytes, bytes]:
+    """The words of its sketch (u64) and its pulls (i16), little-endian, in the order table, cell, part."""
+    return np.ascontiguousarray(probe.sketch.sums, "<u8").tobytes(), np.ascontiguousarray(probe.pulls, "<i2").tobytes()
+
+
+def unpack_probe(sums: bytes, pulls: bytes) -> Probe:
+    """Read-only arrays in native byte order. Raises Malformed."""
+    cells = TABLES * PROBE_CELLS
+    if len(sums) != cells * CELL_BYTES or len(pulls) != cells * (PROBE_CELL_BYTES - CELL_BYTES):
+        raise Malformed("ready.probe does not have the size of a probe")
+    words = unpack_u64("ready.probe", sums).reshape(TABLES, PROBE_CELLS, 3)
+    signed = np.frombuffer(pulls, "<i2").astype(np.int16, copy=False).reshape(TABLES, PROBE_CELLS, 2)
+    return Probe(Sketch(0, words), signed)
 
 
 def split(field: str, data: bytes, size: int) -> tuple[bytes, ...]:

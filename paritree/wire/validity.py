@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from paritree.core import limits
 from paritree.core import messages as m
+from paritree.core.sketch import PROBE_CELLS, TABLES, Probe
 from paritree.wire.frames import Cancel, Welcome
 
 SWEEP_ID_CHARS_MAX = 64
@@ -76,6 +77,13 @@ def check_request(request: m.Request) -> None:
             _nodes("lists", body.bits, body.prefixes)
             if np.any(body.prefixes[1:] <= body.prefixes[:-1]):
                 raise Malformed("lists.prefixes are not ascending")
+        case m.AskSketch():
+            _nodes("sketch", body.bits, body.prefixes)
+            if np.any(body.prefixes[1:] <= body.prefixes[:-1]):
+                raise Malformed("sketch.prefixes are not ascending")
+            _number("sketch.salt", body.salt, U64_MAX)
+            if not 1 <= body.cells <= limits.SKETCH_CELLS_MAX:
+                raise Malformed(f"sketch.cells is not between 1 and {limits.SKETCH_CELLS_MAX}")
         case m.AskDetail():
             _array("detail.ks", body.ks, np.uint64)
             _at_most("detail.ks", body.ks, limits.KEYS_A_DETAIL_MAX)
@@ -118,12 +126,14 @@ def check_header(header: m.Header) -> None:
     text("header.position", header.position, limits.POSITION_CHARS_MAX)
 
 
-def _check_content(body: m.Ready | m.Children | m.Lists | m.Details | m.Revealed) -> None:
+def _check_content(body: m.Ready | m.Children | m.Sketched | m.Lists | m.Details | m.Revealed) -> None:
     match body:
         case m.Ready():
             _ready(body)
         case m.Children():
             _array("children.sums", body.sums, np.uint64)
+        case m.Sketched():
+            _array("sketched.sums", body.sums, np.uint64)
         case m.Lists():
             _array("lists.counts", body.counts, np.uint32)
             for name, rows in (("k", body.k), ("r", body.r), ("r2", body.r2)):
@@ -142,17 +152,10 @@ def _ready(ready: m.Ready) -> None:
     _name("ready.engine", ready.engine)
     for name, value in (("rows", ready.rows), ("root_r", ready.root_r), ("root_r2", ready.root_r2)):
         _number(f"ready.{name}", value, U64_MAX)
-    _number("ready.bits", ready.bits, limits.LEVEL_BITS_MAX)
-    _array("ready.sums", ready.sums, np.uint64)
-    if len(ready.sums) != 1 << ready.bits:
-        raise Malformed("ready.sums are not 2^bits")
+    _probe(ready.probe)
     _seconds("ready.scan_s", ready.scan_s)
     _seconds("ready.age_s", ready.age_s)
     _number("ready.duplicate_keys", ready.duplicate_keys, U64_MAX)
-    _array("ready.duplicates", ready.duplicates, np.uint64)
-    _at_most("ready.duplicates", ready.duplicates, limits.DUPLICATES_LISTED)
-    if len(ready.duplicates) > ready.duplicate_keys:
-        raise Malformed("ready.duplicates are more than duplicate_keys")
     if ready.disclosure not in DISCLOSURES:
         raise Malformed("ready.disclosure is unknown")
     _at_most("ready.notes", ready.notes, limits.NOTES_MAX)
@@ -164,6 +167,14 @@ def _ready(ready: m.Ready) -> None:
     for reason, count in ready.dead.reasons.items():
         text("dead.reasons", reason)
         _number("dead.reasons", count, U64_MAX)
+
+
+def _probe(probe: Probe) -> None:
+    shape = (TABLES, PROBE_CELLS)
+    if probe.sketch.sums.shape != (*shape, 3) or probe.sketch.sums.dtype != np.uint64 or probe.sketch.salt:
+        raise Malformed("ready.probe is not the words of a probe")
+    if probe.pulls.shape != (*shape, 2) or probe.pulls.dtype != np.int16:
+        raise Malformed("ready.pulls are not those of a probe")
 
 
 def _look(look: m.Look) -> None:

@@ -14,6 +14,7 @@ from edge_agent.index.run import Run, RunRows, write_run
 from paritree.core.errors import SourceError
 from paritree.core.leaves import LeafSums, key_words, leaf_sums, row_words
 from paritree.core.order import run_order
+from paritree.core.sketch import empty_probe, empty_sketch, sketch_of
 
 MASK = (1 << 64) - 1
 
@@ -47,7 +48,7 @@ def table(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Index, list[t
         total = total.plus(make_run(path, rows[low:high]))
         runs.append(Run(path))
         runs[-1].verify()
-    return Index(runs, total), rows
+    return Index(runs, total, empty_probe(), "plain"), rows
 
 
 def prefix(key_digest: bytes, bits: int) -> int:
@@ -102,10 +103,22 @@ def test_duplicate_keys_are_counted_over_runs_and_within_one(tmp_path):
     first = [*rows, (rows[5][0], rng.randbytes(16), b""), (same_k, rng.randbytes(16), b"")]
     second = [(rows[6][0], rng.randbytes(16), b""), (rows[5][0], rng.randbytes(16), b"")]
     sums = make_run(tmp_path / "a", first).plus(make_run(tmp_path / "b", second))
-    index = Index([Run(tmp_path / "a"), Run(tmp_path / "b")], sums)
-    expected = sorted(int.from_bytes(rows[i][0][:8], "big") for i in (5, 6))
-    assert index.duplicates(10) == (2, expected)
-    assert index.duplicates(1) == (2, expected[:1])
+    index = Index([Run(tmp_path / "a"), Run(tmp_path / "b")], sums, empty_probe(), "plain")
+    assert index.duplicates() == 2
+
+
+@pytest.mark.parametrize("bits", [0, 4])
+@pytest.mark.parametrize("digester", ["plain", "compiled"])
+def test_a_sketch_of_nodes_is_that_of_their_rows(table, bits, digester):
+    index, rows = table
+    index = Index(index.runs, index.sums, index.probe, digester)
+    wanted = sorted({prefix(r[0], bits) for r in rows} | {0})[::2]
+    sketch = empty_sketch(96, 5)
+    assert list(index.add_to(sketch, bits, np.array(wanted, np.uint64))) == [1, 2, 3, 4]
+    chosen = [r for r in rows if prefix(r[0], bits) in wanted]
+    k = np.array([int.from_bytes(r[0][:8], "big") for r in chosen], np.uint64)
+    r = np.array([int.from_bytes(r[1][:8], "little") for r in chosen], np.uint64)
+    assert (sketch.sums == sketch_of(k, r, 96, 5).sums).all()
 
 
 def test_a_damaged_run_is_refused(tmp_path):

@@ -141,7 +141,7 @@ async def test_a_service_that_nobody_is_named_for_is_refused_to_everybody(pki_di
 async def test_another_protocol_is_refused_on_both_sides(pki_dir: Path) -> None:
     async with coordinator(pki_dir) as running:
         hello = Hello("eu", "a1", "i1", (), PROTOCOL_VERSION + 1)
-        with pytest.raises(PeerError, match=f"the agent speaks protocol 2, this coordinator {PROTOCOL_VERSION}"):
+        with pytest.raises(PeerError, match=f"agent speaks protocol {PROTOCOL_VERSION + 1}, this coordinator"):
             await _attach(running.port, agent_tls(pki_dir), hello)
 
 

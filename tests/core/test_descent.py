@@ -1,112 +1,37 @@
-"""The descent against regions that are plain lists of rows: found = planted, for 2 to 5 regions."""
+"""The descent against regions that are plain lists of rows: found = planted, within its bytes, for 2 to 5 regions."""
 
 from __future__ import annotations
 
 import random
-from collections import Counter
-from collections.abc import Callable
 
 import numpy as np
 import pytest
+from descending import Region, Rows, bytes_allowed, check, expected, found, make_tables, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from paritree.core import limits
-from paritree.core.descent import Answer, Descent, Outcome, RowList
+from paritree.core import pairs, planner
+from paritree.core.decode import Decoded
+from paritree.core.descent import INCOMPLETE, Answer, Ask, Descent, Outcome
 from paritree.core.errors import InvariantBroken
-from paritree.core.leaves import leaf_bits, leaf_sums
-from paritree.core.messages import AskChildren, AskLists, Header, Ready
-
-Rows = list[tuple[int, int, int]]
-HEADER = Header("d", b"p" * 16, 1, b"k" * 8, "s")
-
-
-class Region:
-    """Answers like an agent, from rows in memory."""
-
-    def __init__(self, rows: Rows) -> None:
-        self.k, self.r, self.r2 = (np.array([row[i] for row in sorted(rows)], np.uint64) for i in range(3))
-
-    def sums(self, bits: int) -> np.ndarray:
-        return leaf_sums(self.k, self.r, self.r2, bits).r
-
-    def ready(self) -> Ready:
-        root = leaf_sums(self.k, self.r, self.r2, 0).root
-        bits = leaf_bits(root.count, limits.LEAF_ROWS, limits.LEVEL_BITS_MAX)
-        return Ready(HEADER, "memory", root.count, root.r, root.r2, bits, self.sums(bits), True, 0.0)
-
-    def answer(self, ask: AskChildren | AskLists) -> Answer:
-        if isinstance(ask, AskChildren):
-            children = self.sums(ask.to_bits).reshape(1 << ask.bits, -1)
-            return children[ask.prefixes.astype(np.int64)].reshape(-1)
-        leaf = self.k >> np.uint64(64 - ask.bits) if ask.bits else np.zeros_like(self.k)
-        chosen = np.isin(leaf, ask.prefixes)
-        return RowList(self.k[chosen], self.r[chosen], self.r2[chosen])
+from paritree.core.listing import RowList
+from paritree.core.messages import AskChildren, AskDetail, AskLists, AskSketch, Look
+from paritree.core.planner import Form
+from paritree.core.sketch import Sketch
 
 
-Tamper = Callable[[str, AskChildren | AskLists, Answer], Answer]
-
-
-def run(regions: dict[str, Region], tamper: Tamper = lambda name, ask, answer: answer) -> tuple[Outcome, Descent]:
-    descent = Descent({name: region.ready() for name, region in regions.items()})
-    asks = descent.start()
-    while asks:
-        asks = descent.receive({name: tamper(name, ask, regions[name].answer(ask)) for name, ask in asks.items()})
-    assert descent.outcome is not None
-    return descent.outcome, descent
-
-
-def expected(tables: dict[str, Rows]) -> dict[int, dict[str, list[tuple[int, int]]]]:
-    """The truth by brute force: every k whose rows are not the same multiset everywhere."""
-    by_k: dict[int, dict[str, Counter]] = {}
-    for name, rows in tables.items():
-        for k, r, r2 in rows:
-            by_k.setdefault(k, {n: Counter() for n in tables})[name][(r, r2)] += 1
-    return {
-        k: {n: sorted(c.elements()) for n, c in versions.items() if c}
-        for k, versions in by_k.items()
-        if any(c != next(iter(versions.values())) for c in versions.values())
-    }
-
-
-def found(outcome: Outcome) -> dict[int, dict[str, list[tuple[int, int]]]]:
-    return {s.k: {name: list(rows) for name, rows in s.rows.items()} for s in outcome.suspects}
-
-
-def make_tables(rng: random.Random, regions: int, rows: int, changes: int) -> dict[str, Rows]:
-    base = [(rng.getrandbits(64), rng.getrandbits(64), rng.getrandbits(64)) for _ in range(rows)]
-    tables = {f"r{i}": list(base) for i in range(regions)}
-    for _ in range(changes):
-        table = tables[rng.choice(list(tables))]
-        what = rng.randrange(4)
-        at = rng.randrange(len(table)) if table else None
-        if what == 0 or at is None:
-            table.append((rng.getrandbits(64), rng.getrandbits(64), rng.getrandbits(64)))
-        elif what == 1:
-            del table[at]
-        elif what == 2:
-            table[at] = (table[at][0], rng.getrandbits(64), rng.getrandbits(64))
-        else:
-            table.append(table[at])
-    return tables
-
-
-@settings(max_examples=150)
+@settings(max_examples=100, deadline=None)
 @given(
     st.integers(0, 1 << 32),
     st.integers(2, 5),
     st.sampled_from([0, 1, 3, 17, 300, 5000]),
-    st.sampled_from([0, 1, 2, 10, 200]),
+    st.sampled_from([0, 1, 2, 10, 200, 700]),
 )
 def test_found_is_planted(seed, regions, rows, changes):
-    tables = make_tables(random.Random(seed), regions, rows, changes)
-    outcome, descent = run({name: Region(t) for name, t in tables.items()})
-    assert found(outcome) == expected(tables)
-    assert not outcome.broken
-    assert descent.rounds <= 4
+    check(make_tables(random.Random(seed), regions, rows, changes), salt=seed)
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(st.integers(0, 1 << 32), st.integers(2, 3))
 def test_edges_of_the_key_space_and_crowded_prefixes(seed, regions):
     """Keys at both ends of the key space and thousands under one prefix: half-open ranges lose none."""
@@ -114,61 +39,166 @@ def test_edges_of_the_key_space_and_crowded_prefixes(seed, regions):
     crowded = [rng.getrandbits(40) | 0xABCDEF << 40 for _ in range(400)]
     edges = [0, 1, (1 << 64) - 1, (1 << 64) - 2, 1 << 63, (1 << 63) - 1, 1 << 52, (1 << 52) - 1]
     rows = [(k, rng.getrandbits(64), rng.getrandbits(64)) for k in [*crowded, *edges]]
-    tables = {f"r{i}": [row for row in rows if rng.random() < 0.9] for i in range(regions)}
-    outcome, _ = run({name: Region(t) for name, t in tables.items()})
-    assert found(outcome) == expected(tables)
+    check({f"r{i}": [row for row in rows if rng.random() < 0.9] for i in range(regions)})
+
+
+def drifted(rng: random.Random, regions: int, rows: int, share: float, lost: float) -> dict[str, Rows]:
+    """In every region but the first, ``share`` of the rows differ; of those ``lost`` are gone, the others changed."""
+    base = [(rng.getrandbits(64), rng.getrandbits(64), rng.getrandbits(64)) for _ in range(rows)]
+    tables = {"r0": base}
+    for i in range(1, regions):
+        table = list(base)
+        for at in rng.sample(range(rows), round(share * rows)):
+            table[at] = (table[at][0], rng.getrandbits(64), rng.getrandbits(64)) if rng.random() >= lost else None
+        tables[f"r{i}"] = [row for row in table if row is not None]
+    return tables
+
+
+@pytest.mark.parametrize("lost", [0.0, 0.4, 1.0])
+@pytest.mark.parametrize(("regions", "rows"), [(2, 60), (2, 1500), (2, 9000), (3, 1500), (5, 700)])
+def test_the_whole_curve_stays_below_the_bound(regions, rows, lost):
+    for percent in (0, 1, 2, 5, 10, 15, 20, 25, 29, 35, 40, 45, 50, 60, 75, 90, 100):
+        check(drifted(random.Random(percent * 10 + regions), regions, rows, percent / 100, lost))
 
 
 def test_equal_regions_cost_one_round():
     rows = make_tables(random.Random(1), 1, 70_000, 0)["r0"]
-    outcome, descent = run({"a": Region(rows), "b": Region(rows[::-1])})
-    assert outcome == Outcome((), 1)
+    outcome, descent, _ = run({"a": Region(rows), "b": Region(rows[::-1])})
+    assert outcome == Outcome((), {}, 1)
     assert descent.rounds == 1
 
 
-def test_three_rounds_for_a_large_table():
-    rng = random.Random(2)
-    tables = make_tables(rng, 2, 100_000, 50)
-    outcome, descent = run({name: Region(t) for name, t in tables.items()})
+@pytest.mark.parametrize(("changes", "rounds", "forms"), [(100, 2, []), (1000, 3, [Form.SKETCH])])
+def test_two_rounds_for_few_differences_three_for_more(changes, rounds, forms):
+    descent = check(make_tables(random.Random(2), 2, 60_000, changes))
+    assert descent.rounds == rounds
+    assert descent.forms == forms
+
+
+def test_where_most_differs_everything_is_listed_at_once():
+    descent = check(drifted(random.Random(3), 2, 5000, 0.8, 0.5))
+    assert (descent.forms, descent.rounds) == ([Form.LIST], 3)
+
+
+def test_one_far_off_region_leaves_the_others_alone():
+    rng = random.Random(4)
+    tables = drifted(rng, 2, 8000, 0.1, 0.4)
+    tables["r2"] = tables["r0"][5:]
+    outcome, descent, cost = run({name: Region(rows) for name, rows in tables.items()})
     assert found(outcome) == expected(tables)
-    assert descent.rounds == 3
+    assert (descent.forms, descent.rounds) == ([Form.SKETCH], 3)
+    assert cost.bytes["r2"] < 16_384 < cost.bytes["r1"]
+
+
+@pytest.mark.parametrize("regions", [2, 3])
+@pytest.mark.parametrize(("rows", "changes"), [(3000, 800), (70_000, 900)])
+def test_a_sketch_that_does_not_decode_is_followed_by_lists(monkeypatch, regions, rows, changes):
+    monkeypatch.setattr(planner, "size_for", lambda differences: 32)
+    descent = check(make_tables(random.Random(5), regions, rows, changes), rounds_max=6)
+    assert descent.forms == [Form.SKETCH, Form.TREE if rows > 60_000 else Form.LIST]
+
+
+def test_a_wrong_decoding_is_asked_again_with_another_salt(monkeypatch):
+    """Every first decoding lies: it misses a key and says that it is complete. Nothing is reported from it."""
+    honest, lies = pairs.decode, []
+
+    def lying(sketches):
+        decoded = honest(sketches)
+        if len(sketches) < 2:
+            lies.append(1)
+            return Decoded(dict(list(decoded.deltas.items())[1:]), True)
+        return decoded
+
+    monkeypatch.setattr(pairs, "decode", lying)
+    descent = check(make_tables(random.Random(6), 3, 3000, 90), rounds_max=4)
+    assert lies
+    assert descent.forms == [Form.SKETCH]
+
+
+def test_a_decoder_that_always_lies_ends_in_lists(monkeypatch):
+    honest = pairs.decode
+    monkeypatch.setattr(pairs, "decode", lambda s: Decoded(dict(list(honest(s).deltas.items())[1:]), True))
+    descent = check(make_tables(random.Random(7), 2, 3000, 90), rounds_max=6)
+    assert descent.forms[0] is Form.SKETCH
+    assert descent.forms[1] in (Form.LIST, Form.TREE)
 
 
 def test_only_r2_differs_is_never_equal():
     """Equal Σr with another Σr′ (a collision of the first half) must not pass as equal."""
     rows = make_tables(random.Random(3), 1, 1000, 0)["r0"]
     other = [(rows[0][0], rows[0][1], rows[0][2] ^ 1), *rows[1:]]
-    outcome, _ = run({"a": Region(rows), "b": Region(other)})
-    assert outcome.broken == {"b": "the differences that were found do not add up to the difference of the roots"}
+    outcome, _, cost = run({"a": Region(rows), "b": Region(other)})
+    assert outcome.broken == {"b": INCOMPLETE} or found(outcome) == expected({"a": rows, "b": other})
+    assert max(cost.bytes.values()) <= bytes_allowed({"a": rows})
 
 
-@pytest.mark.parametrize("what", ["children", "lists", "short", "list_elsewhere"])
-def test_answers_that_do_not_add_up_are_named(what):
-    tables = make_tables(random.Random(4), 2, 70_000, 30)
+def wrong_sums(answer: Answer) -> Answer:
+    wrong = answer.copy()
+    wrong[0] += np.uint64(1)
+    return wrong
 
-    def tamper(name: str, ask: AskChildren | AskLists, answer: Answer) -> Answer:
-        if name != "r1":
-            return answer
-        if isinstance(ask, AskChildren) and what == "children":
-            wrong = answer.copy()
-            wrong[0] += np.uint64(1)
-            return wrong
-        if isinstance(ask, AskLists) and what == "lists":
-            return RowList(answer.k[1:], answer.r[1:], answer.r2[1:])
-        if isinstance(ask, AskLists) and what == "list_elsewhere":
-            return RowList(answer.k ^ np.uint64(1 << 63), answer.r, answer.r2)
-        if isinstance(ask, AskChildren) and what == "short":
-            return answer[1:]
-        return answer
 
-    regions = {name: Region(t) for name, t in tables.items()}
-    if what == "short":
-        with pytest.raises(InvariantBroken):
-            run(regions, tamper)
-    else:
-        outcome, _ = run(regions, tamper)
-        assert set(outcome.broken) == {"r1"}
-        assert outcome.suspects == ()
+def wrong_cell(answer: Answer) -> Answer:
+    return Sketch(answer.salt, wrong_sums(answer.sums))
+
+
+TAMPERED = {
+    "children": (AskChildren, wrong_sums, "its children do not add up to their parent"),
+    "lists": (AskLists, lambda a: RowList(a.k[1:], a.r[1:], a.r2[1:]), "its rows do not add up to their leaf"),
+    "list elsewhere": (
+        AskLists,
+        lambda a: RowList(a.k ^ np.uint64(1 << 63), a.r, a.r2),
+        "its rows do not add up to their leaf",
+    ),
+    "sketch": (AskSketch, wrong_cell, "its sketch does not add up to its root"),
+    "lost look": (AskDetail, lambda looks: looks[1:], INCOMPLETE),
+    "other look": (
+        AskDetail,
+        lambda looks: (Look(b"x" * 16, (b"y" * 16,)), *looks),
+        "it showed keys that it was not asked for",
+    ),
+    "other rows": (AskDetail, lambda looks: (Look(looks[0].key_digest, (b"y" * 16,)), *looks[1:]), INCOMPLETE),
+}
+
+
+@pytest.mark.parametrize("what", list(TAMPERED))
+def test_answers_that_do_not_add_up_are_named(monkeypatch, what):
+    asked, change, reason = TAMPERED[what]
+    if asked in (AskChildren, AskLists):
+        monkeypatch.setattr(planner, "size_for", lambda differences: 32)
+    tables = make_tables(random.Random(4), 2, 70_000, 400)
+
+    def tamper(name: str, ask: Ask, answer: Answer) -> Answer:
+        return change(answer) if name == "r1" and isinstance(ask, asked) else answer
+
+    outcome, _, cost = run({name: Region(t) for name, t in tables.items()}, tamper)
+    assert outcome.broken == {"r1": reason}
+    assert (outcome.ks, outcome.looks) == ((), {})
+    assert max(cost.bytes.values()) <= bytes_allowed(tables)
+
+
+@pytest.mark.parametrize("kind", [AskChildren, AskLists, AskSketch, AskDetail])
+def test_an_answer_to_another_question_is_our_mistake(monkeypatch, kind):
+    if kind in (AskChildren, AskLists):
+        monkeypatch.setattr(planner, "size_for", lambda differences: 32)
+    tables = make_tables(random.Random(4), 2, 70_000, 400)
+
+    def tamper(name: str, ask: Ask, answer: Answer) -> Answer:
+        return [1] if isinstance(ask, kind) else answer
+
+    with pytest.raises(InvariantBroken):
+        run({name: Region(t) for name, t in tables.items()}, tamper)
+
+
+def test_one_of_three_that_lies_is_the_one_that_is_named():
+    tables = make_tables(random.Random(8), 3, 3000, 60)
+    for liar in tables:
+
+        def tamper(name: str, ask: Ask, answer: Answer, liar: str = liar) -> Answer:
+            return answer[1:] if name == liar and isinstance(ask, AskDetail) else answer
+
+        outcome, _, _ = run({name: Region(t) for name, t in tables.items()}, tamper)
+        assert set(outcome.broken) == {liar}
 
 
 def test_one_region_is_no_descent():

@@ -42,9 +42,9 @@ async def test_a_client_of_the_generated_stub_is_understood(pki_dir: Path) -> No
         grpc.aio.secure_channel(f"localhost:{running.port}", credentials) as channel,
     ):
         call = agent_pb2_grpc.AgentLinkStub(channel).Attach()
-        hello = agent_pb2.Hello(protocol=1, region="eu", agent="a1", instance="other language")
+        hello = agent_pb2.Hello(protocol=2, region="eu", agent="a1", instance="other language")
         await call.write(agent_pb2.AgentMessage(hello=hello))
         answer = await call.read()
-        assert answer.welcome == agent_pb2.Welcome(protocol=1, coordinator="test")
+        assert answer.welcome == agent_pb2.Welcome(protocol=2, coordinator="test")
         assert running.regions.link("eu").hello.instance == "other language"
         call.cancel()

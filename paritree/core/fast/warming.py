@@ -13,7 +13,13 @@ from typing import Any
 
 from paritree.core.errors import ConfigError
 
-KERNELS = (("rows", "encode_rows", "digests"), ("sorting", "sorted_order", "sorting"), ("sorting", "gather", "sorting"))
+KERNELS = (
+    ("rows", "encode_rows", "digests"),
+    ("sorting", "sorted_order", "sorting"),
+    ("sorting", "gather", "sorting"),
+    ("sketching", "sketch_rows", "sketches"),
+    ("sketching", "probe_rows", "sketches"),
+)
 """Module, name and purpose of every kernel."""
 
 Say = Callable[[str], None]

@@ -83,7 +83,7 @@ class Header(_message.Message):
     def __init__(self, dataset: _Optional[str] = ..., profile_id: _Optional[bytes] = ..., canonical_version: _Optional[int] = ..., key_id: _Optional[bytes] = ..., sweep_id: _Optional[str] = ..., position: _Optional[str] = ...) -> None: ...
 
 class Request(_message.Message):
-    __slots__ = ("exchange", "sweep_id", "timeout_s", "begin", "children", "lists", "detail", "reveal", "end")
+    __slots__ = ("exchange", "sweep_id", "timeout_s", "begin", "children", "lists", "detail", "reveal", "end", "sketch")
     EXCHANGE_FIELD_NUMBER: _ClassVar[int]
     SWEEP_ID_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_S_FIELD_NUMBER: _ClassVar[int]
@@ -93,6 +93,7 @@ class Request(_message.Message):
     DETAIL_FIELD_NUMBER: _ClassVar[int]
     REVEAL_FIELD_NUMBER: _ClassVar[int]
     END_FIELD_NUMBER: _ClassVar[int]
+    SKETCH_FIELD_NUMBER: _ClassVar[int]
     exchange: int
     sweep_id: str
     timeout_s: float
@@ -102,7 +103,8 @@ class Request(_message.Message):
     detail: AskDetail
     reveal: AskReveal
     end: End
-    def __init__(self, exchange: _Optional[int] = ..., sweep_id: _Optional[str] = ..., timeout_s: _Optional[float] = ..., begin: _Optional[_Union[Begin, _Mapping]] = ..., children: _Optional[_Union[AskChildren, _Mapping]] = ..., lists: _Optional[_Union[AskLists, _Mapping]] = ..., detail: _Optional[_Union[AskDetail, _Mapping]] = ..., reveal: _Optional[_Union[AskReveal, _Mapping]] = ..., end: _Optional[_Union[End, _Mapping]] = ...) -> None: ...
+    sketch: AskSketch
+    def __init__(self, exchange: _Optional[int] = ..., sweep_id: _Optional[str] = ..., timeout_s: _Optional[float] = ..., begin: _Optional[_Union[Begin, _Mapping]] = ..., children: _Optional[_Union[AskChildren, _Mapping]] = ..., lists: _Optional[_Union[AskLists, _Mapping]] = ..., detail: _Optional[_Union[AskDetail, _Mapping]] = ..., reveal: _Optional[_Union[AskReveal, _Mapping]] = ..., end: _Optional[_Union[End, _Mapping]] = ..., sketch: _Optional[_Union[AskSketch, _Mapping]] = ...) -> None: ...
 
 class Begin(_message.Message):
     __slots__ = ("dataset", "profile_id", "canonical_version")
@@ -131,6 +133,18 @@ class AskLists(_message.Message):
     bits: int
     prefixes: bytes
     def __init__(self, bits: _Optional[int] = ..., prefixes: _Optional[bytes] = ...) -> None: ...
+
+class AskSketch(_message.Message):
+    __slots__ = ("cells", "salt", "bits", "prefixes")
+    CELLS_FIELD_NUMBER: _ClassVar[int]
+    SALT_FIELD_NUMBER: _ClassVar[int]
+    BITS_FIELD_NUMBER: _ClassVar[int]
+    PREFIXES_FIELD_NUMBER: _ClassVar[int]
+    cells: int
+    salt: int
+    bits: int
+    prefixes: bytes
+    def __init__(self, cells: _Optional[int] = ..., salt: _Optional[int] = ..., bits: _Optional[int] = ..., prefixes: _Optional[bytes] = ...) -> None: ...
 
 class AskDetail(_message.Message):
     __slots__ = ("ks", "key_digests", "sealed", "columns", "seal")
@@ -167,7 +181,7 @@ class End(_message.Message):
     def __init__(self) -> None: ...
 
 class Reply(_message.Message):
-    __slots__ = ("exchange", "sweep_id", "part", "last", "progress", "ready", "children", "lists", "details", "revealed", "refusal", "ended")
+    __slots__ = ("exchange", "sweep_id", "part", "last", "progress", "ready", "children", "lists", "details", "revealed", "refusal", "ended", "sketched")
     EXCHANGE_FIELD_NUMBER: _ClassVar[int]
     SWEEP_ID_FIELD_NUMBER: _ClassVar[int]
     PART_FIELD_NUMBER: _ClassVar[int]
@@ -180,6 +194,7 @@ class Reply(_message.Message):
     REVEALED_FIELD_NUMBER: _ClassVar[int]
     REFUSAL_FIELD_NUMBER: _ClassVar[int]
     ENDED_FIELD_NUMBER: _ClassVar[int]
+    SKETCHED_FIELD_NUMBER: _ClassVar[int]
     exchange: int
     sweep_id: str
     part: int
@@ -192,7 +207,8 @@ class Reply(_message.Message):
     revealed: Revealed
     refusal: Refusal
     ended: Ended
-    def __init__(self, exchange: _Optional[int] = ..., sweep_id: _Optional[str] = ..., part: _Optional[int] = ..., last: _Optional[bool] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., ready: _Optional[_Union[Ready, _Mapping]] = ..., children: _Optional[_Union[Children, _Mapping]] = ..., lists: _Optional[_Union[Lists, _Mapping]] = ..., details: _Optional[_Union[Details, _Mapping]] = ..., revealed: _Optional[_Union[Revealed, _Mapping]] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ..., ended: _Optional[_Union[Ended, _Mapping]] = ...) -> None: ...
+    sketched: Sketched
+    def __init__(self, exchange: _Optional[int] = ..., sweep_id: _Optional[str] = ..., part: _Optional[int] = ..., last: _Optional[bool] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., ready: _Optional[_Union[Ready, _Mapping]] = ..., children: _Optional[_Union[Children, _Mapping]] = ..., lists: _Optional[_Union[Lists, _Mapping]] = ..., details: _Optional[_Union[Details, _Mapping]] = ..., revealed: _Optional[_Union[Revealed, _Mapping]] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ..., ended: _Optional[_Union[Ended, _Mapping]] = ..., sketched: _Optional[_Union[Sketched, _Mapping]] = ...) -> None: ...
 
 class Progress(_message.Message):
     __slots__ = ("shards_done", "shards_total", "rows")
@@ -222,19 +238,18 @@ class DeadLetters(_message.Message):
     def __init__(self, keyed: _Optional[int] = ..., keyless: _Optional[int] = ..., reasons: _Optional[_Mapping[str, int]] = ...) -> None: ...
 
 class Ready(_message.Message):
-    __slots__ = ("header", "engine", "rows", "root_r", "root_r2", "bits", "sums", "point", "scan_s", "age_s", "duplicate_keys", "duplicates", "dead", "disclosure", "sealed_keys", "notes")
+    __slots__ = ("header", "engine", "rows", "root_r", "root_r2", "probe", "pulls", "point", "scan_s", "age_s", "duplicate_keys", "dead", "disclosure", "sealed_keys", "notes")
     HEADER_FIELD_NUMBER: _ClassVar[int]
     ENGINE_FIELD_NUMBER: _ClassVar[int]
     ROWS_FIELD_NUMBER: _ClassVar[int]
     ROOT_R_FIELD_NUMBER: _ClassVar[int]
     ROOT_R2_FIELD_NUMBER: _ClassVar[int]
-    BITS_FIELD_NUMBER: _ClassVar[int]
-    SUMS_FIELD_NUMBER: _ClassVar[int]
+    PROBE_FIELD_NUMBER: _ClassVar[int]
+    PULLS_FIELD_NUMBER: _ClassVar[int]
     POINT_FIELD_NUMBER: _ClassVar[int]
     SCAN_S_FIELD_NUMBER: _ClassVar[int]
     AGE_S_FIELD_NUMBER: _ClassVar[int]
     DUPLICATE_KEYS_FIELD_NUMBER: _ClassVar[int]
-    DUPLICATES_FIELD_NUMBER: _ClassVar[int]
     DEAD_FIELD_NUMBER: _ClassVar[int]
     DISCLOSURE_FIELD_NUMBER: _ClassVar[int]
     SEALED_KEYS_FIELD_NUMBER: _ClassVar[int]
@@ -244,20 +259,27 @@ class Ready(_message.Message):
     rows: int
     root_r: int
     root_r2: int
-    bits: int
-    sums: bytes
+    probe: bytes
+    pulls: bytes
     point: bool
     scan_s: float
     age_s: float
     duplicate_keys: int
-    duplicates: bytes
     dead: DeadLetters
     disclosure: str
     sealed_keys: bool
     notes: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, header: _Optional[_Union[Header, _Mapping]] = ..., engine: _Optional[str] = ..., rows: _Optional[int] = ..., root_r: _Optional[int] = ..., root_r2: _Optional[int] = ..., bits: _Optional[int] = ..., sums: _Optional[bytes] = ..., point: _Optional[bool] = ..., scan_s: _Optional[float] = ..., age_s: _Optional[float] = ..., duplicate_keys: _Optional[int] = ..., duplicates: _Optional[bytes] = ..., dead: _Optional[_Union[DeadLetters, _Mapping]] = ..., disclosure: _Optional[str] = ..., sealed_keys: _Optional[bool] = ..., notes: _Optional[_Iterable[str]] = ...) -> None: ...
+    def __init__(self, header: _Optional[_Union[Header, _Mapping]] = ..., engine: _Optional[str] = ..., rows: _Optional[int] = ..., root_r: _Optional[int] = ..., root_r2: _Optional[int] = ..., probe: _Optional[bytes] = ..., pulls: _Optional[bytes] = ..., point: _Optional[bool] = ..., scan_s: _Optional[float] = ..., age_s: _Optional[float] = ..., duplicate_keys: _Optional[int] = ..., dead: _Optional[_Union[DeadLetters, _Mapping]] = ..., disclosure: _Optional[str] = ..., sealed_keys: _Optional[bool] = ..., notes: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Children(_message.Message):
+    __slots__ = ("header", "sums")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    SUMS_FIELD_NUMBER: _ClassVar[int]
+    header: Header
+    sums: bytes
+    def __init__(self, header: _Optional[_Union[Header, _Mapping]] = ..., sums: _Optional[bytes] = ...) -> None: ...
+
+class Sketched(_message.Message):
     __slots__ = ("header", "sums")
     HEADER_FIELD_NUMBER: _ClassVar[int]
     SUMS_FIELD_NUMBER: _ClassVar[int]
