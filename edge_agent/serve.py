@@ -22,6 +22,7 @@ from edge_agent.spool import held_spool
 from paritree.config.agent import AgentConfig, Connection, Held, held
 from paritree.core.digest import DatasetKeys
 from paritree.core.errors import ConfigError
+from paritree.core.fast.warming import warm
 from paritree.pki import read_master_key
 from paritree.stopping import exit_code, signals
 from paritree.tls import Role, Tls, agent_name, load_tls
@@ -42,6 +43,7 @@ def run_agent(config: AgentConfig) -> int:
     """
     tls = agent_tls(config)
     copies = copies_of(config)
+    warm(lambda what: _log.info("first start on this machine", doing=what))
     with held_spool(config.spool):
         return asyncio.run(_serve(service_of(config, copies), config, tls))
 

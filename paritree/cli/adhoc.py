@@ -7,7 +7,7 @@ import os
 import secrets
 import tempfile
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +33,8 @@ DATASET: Final = "diff"
 PURPOSE: Final = "diff"
 PASSWORD_VARIABLE: Final = "PARITREE_PASSWORD_"
 """Followed by the region's name in capitals: the password of that region's source."""
+PLAIN_ROWS: Final = 20_000
+"""Up to this many rows in all, loading the compiled kernels costs more than they save; the bytes are the same."""
 SMALL_ROWS: Final = 400_000
 """Up to this many rows in all, starting worker processes costs more than they save."""
 
@@ -68,7 +70,7 @@ class Question:
     executor: str = "auto"
     workers: int = 2
     shard_rows: int = limits.SHARD_ROWS
-    digester: str = "compiled"
+    digester: str = "auto"
 
 
 def parse_target(text: str) -> Target:
@@ -147,7 +149,21 @@ def choose_executor(question: Question, schemas: Mapping[str, TableSchema]) -> s
     return "dask" if sum(s.rows_estimate for s in schemas.values()) > SMALL_ROWS else "threads"
 
 
-def compare(question: Question, on_progress: ProgressCallback = unheard) -> dict[str, Any]:
+def choose_digester(question: Question, schemas: Mapping[str, TableSchema], say: Callable[[str], None]) -> str:
+    """The compiled digester for all but small tables; ``say`` hears what is compiled on a machine's first use."""
+    kind = question.digester
+    if kind == "auto":
+        kind = "compiled" if sum(s.rows_estimate for s in schemas.values()) > PLAIN_ROWS else "plain"
+    if kind == "compiled":
+        from paritree.core.fast.warming import warm  # numba takes half a second to import
+
+        warm(say)
+    return kind
+
+
+def compare(
+    question: Question, on_progress: ProgressCallback = unheard, say: Callable[[str], None] = unheard
+) -> dict[str, Any]:
     """Compare the targets and return the report. Raises ConfigError before any scan, SourceError when none is left."""
     schemas, unreachable = describe(question.targets)
     if len(schemas) < limits.REGIONS_MIN:
@@ -156,6 +172,7 @@ def compare(question: Question, on_progress: ProgressCallback = unheard) -> dict
     derived = derive(question, schemas)
     profile = derived.profile
     keys = DatasetKeys.of(secrets.token_bytes(MASTER_KEY_BYTES), DATASET)
+    digester = choose_digester(question, schemas, say)
     kind = choose_executor(question, schemas)
     with ExitStack() as stack:
         spool = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="paritree-")))
@@ -168,7 +185,7 @@ def compare(question: Question, on_progress: ProgressCallback = unheard) -> dict
                 binding_of(question, target, derived),
                 keys,
                 question.shard_rows,
-                question.digester,
+                digester,
             )
             return Service(
                 target.region,

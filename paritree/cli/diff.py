@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from paritree.cli.output import JsonFlag, command_app, report_code, show
+from paritree.cli.output import JsonFlag, command_app, note, report_code, show
 from paritree.core.errors import ConfigError
 from paritree.core.types import PRECISIONS, TEXT_RULES
 
@@ -33,7 +33,7 @@ def diff(
     executor: Annotated[str, typer.Option(metavar="auto|serial|threads|dask", help="How shards are scanned.")] = "auto",
     workers: Annotated[int, typer.Option(metavar="N", min=1, help="Threads or worker processes.")] = 2,
     shard_rows: Annotated[int, typer.Option(metavar="N", min=1, help="Rows of one scan task.")] = 250_000,
-    digester: Annotated[str, typer.Option(metavar="compiled|plain", hidden=True)] = "compiled",
+    digester: Annotated[str, typer.Option(metavar="auto|compiled|plain", hidden=True)] = "auto",
     as_json: JsonFlag = False,
 ) -> None:
     """Compare tables ad hoc; nothing to set up.
@@ -75,7 +75,7 @@ def diff(
         def on_progress(region: str, stage: str, progress: Progress) -> None:
             show_progress(SweepProgress(region, stage, progress.shards_done, progress.shards_total, progress.rows))
 
-        report = compare(question, on_progress)
+        report = compare(question, on_progress, note)
     show(report, report_lines, as_json=as_json)
     raise typer.Exit(report_code(report))
 
