@@ -140,8 +140,8 @@ class LibpqStream:
 
     def __init__(self, session: Session, query: bytes, doing: str) -> None:
         self._doing = doing
+        self._cursor = session.connection.cursor()
         self._stack = ExitStack()
-        self._cursor = self._stack.enter_context(session.connection.cursor())
         self._rest = b""
         self._ended = False
         with translated(self._doing):
@@ -171,7 +171,8 @@ class LibpqStream:
         return self._cursor.rowcount
 
     def close(self) -> None:
-        """Nothing to close: an unfinished COPY ends with its connection."""
+        """Forget the result; an unfinished COPY ends with its connection."""
+        self._cursor.close()
 
 
 def open_stream(session: Session, query: bytes, doing: str) -> SocketStream | LibpqStream:
