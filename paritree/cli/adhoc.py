@@ -35,8 +35,10 @@ PASSWORD_VARIABLE: Final = "PARITREE_PASSWORD_"
 """Followed by the region's name in capitals: the password of that region's source."""
 PLAIN_ROWS: Final = 20_000
 """Up to this many rows in all, loading the compiled kernels costs more than they save; the bytes are the same."""
-SMALL_ROWS: Final = 400_000
-"""Up to this many rows in all, starting worker processes costs more than they save."""
+PROCESS_ROWS: Final = 2_000_000
+"""Above this many rows in all, columns without a kernel are worth worker processes; starting them costs seconds."""
+PLAIN_TYPES: Final = frozenset({"json", "inet", "list", "set", "map", "struct"})
+"""Types whose values become Python objects, one thread at a time; all others are digested outside Python's lock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,11 +144,13 @@ def binding_of(question: Question, target: Target, derived: Derived) -> Binding:
     return Binding(DATASET, target.table, derived.profile.key, columns, where=question.where)
 
 
-def choose_executor(question: Question, schemas: Mapping[str, TableSchema]) -> str:
-    """Worker processes for large tables only; they cost seconds to start."""
+def choose_executor(question: Question, profile: Profile, schemas: Mapping[str, TableSchema]) -> str:
+    """Threads, but for large tables with columns that keep Python's lock."""
     if question.executor != "auto":
         return question.executor
-    return "dask" if sum(s.rows_estimate for s in schemas.values()) > SMALL_ROWS else "threads"
+    locked = any(kind.name in PLAIN_TYPES for kind in profile.columns.values())
+    large = sum(s.rows_estimate for s in schemas.values()) > PROCESS_ROWS
+    return "dask" if locked and large and question.workers > 1 else "threads"
 
 
 def choose_digester(question: Question, schemas: Mapping[str, TableSchema], say: Callable[[str], None]) -> str:
@@ -173,7 +177,7 @@ def compare(
     profile = derived.profile
     keys = DatasetKeys.of(secrets.token_bytes(MASTER_KEY_BYTES), DATASET)
     digester = choose_digester(question, schemas, say)
-    kind = choose_executor(question, schemas)
+    kind = choose_executor(question, profile, schemas)
     with ExitStack() as stack:
         spool = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="paritree-")))
         shared = stack.enter_context(SharedExecutor(lambda: open_executor(kind, question.workers)))
