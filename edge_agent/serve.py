@@ -44,9 +44,8 @@ def run_agent(config: AgentConfig) -> int:
     tls = agent_tls(config)
     copies = copies_of(config)
     warm(lambda what: _log.info("first start on this machine", doing=what))
-    with held_spool(config.spool):
-        with SharedExecutor(executor_of(config)) as shared:
-            return asyncio.run(_serve(service_of(config, copies, shared.lend), config, tls))
+    with held_spool(config.spool), SharedExecutor(executor_of(config)) as shared:
+        return asyncio.run(_serve(service_of(config, copies, shared.lend), config, tls))
 
 
 def agent_tls(config: AgentConfig) -> Tls:
