@@ -194,7 +194,14 @@ class Sqlite(Store):
         **dict.fromkeys(("list", "set", "map", "struct"), "SQLite has no collections"),
         "duration": "SQLite has no durations",
     }
-    words: ClassVar[dict[str, str]] = {"int": "INTEGER", "float": "REAL", "bytes": "BLOB", "decimal": "TEXT"}
+    words: ClassVar[dict[str, str]] = {
+        "int": "INTEGER",
+        "float": "REAL",
+        "bytes": "BLOB",
+        "decimal": "TEXT",
+        "json": "TEXT",
+    }
+    """Decimals and JSON are TEXT: the affinity of their own words would make REAL of numbers with many digits."""
 
     def put(self, table: str, columns: Columns, key: Sequence[str], rows: Sequence[Row]) -> None:
         parts = [f"{quoted(name)} {self.words.get(kind.name, kind.name.upper())}" for name, kind in columns.items()]
