@@ -135,6 +135,70 @@ def test_decimals_of_every_length(compared: Any, scale: int, rounding: str) -> N
     assert not compared(profile(id="int", free="decimal", **kinds), batch).dead
 
 
+EXTREMES = (-(1 << 63), -(1 << 63) + 1, (1 << 63) - 1, (1 << 63) - 2, -1, 0, 1, -500, 500, 1_500, -1_500, 2_500, 10**15)
+EXTREMES += (
+    -(1 << 63) // 1_000,
+    (1 << 63) // 1_000,
+    (1 << 63) // 10**6,
+    86_400,
+    86_400_000,
+    86_400_000_000,
+    86_399_999_999_999,
+)
+
+
+@pytest.mark.parametrize("name", ["timestamp", "datetime", "time"])
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns", "int64"])
+def test_times_at_their_limits(compared: Any, name: str, unit: str) -> None:
+    """Every precision and rounding at once; rows that do not fit are dead in some columns only."""
+    ticks = np.array([*EXTREMES, *np.arange(-3_000, 3_000, 250), *(np.arange(-5, 5) * 500_000_000)])
+    array = pa.array(ticks)
+    if name != "time" and unit != "int64":
+        array = array.view(pa.timestamp(unit, "UTC" if name == "timestamp" else None))
+    elif unit in ("us", "ns"):
+        array = array.view(pa.time64(unit))
+    elif unit in ("s", "ms"):
+        array = pa.array(ticks[abs(ticks) < 1 << 31].astype(np.int32)).view(pa.time32(unit))
+    for precision in ("us", "ms", "s"):
+        for rounding in ("floor", "truncate", "half_up", "half_even"):
+            kind = {"type": name, "precision": precision, "rounding": rounding}
+            batch = pa.RecordBatch.from_pydict({"id": pa.array(range(len(array))), "at": array})
+            compared(profile(id="int", at=kind), batch)
+
+
+@pytest.mark.parametrize(
+    "rules", [(), ("nfc",), ("rtrim",), ("casefold",), ("nfc", "casefold"), ("nfc", "rtrim", "casefold")]
+)
+@pytest.mark.parametrize("carrier", [pa.utf8(), pa.large_utf8(), pa.binary()])
+def test_text_rules(compared: Any, rules: tuple[str, ...], carrier: pa.DataType) -> None:
+    texts = [
+        "",
+        " ",
+        "a  ",
+        "Ab Z[`{@",
+        "É",
+        "e\u0301",
+        "\u0340",
+        "ǅ",
+        "ß",
+        "İ",
+        "각",
+        "\u1100\u1161\u11a8",
+        "ﬀ",
+        "ñ  ",
+        "\u212b",
+    ]
+    texts += (
+        ["x" * n + "É  " for n in (29, 30, 31, 32, 60)]
+        + ["A" * n for n in (31, 32, 33, 64, 65, 255, 256)]
+        + ["a\u0315\u0300", "😀 "]
+    )
+    array = pa.array([text.encode() for text in texts], pa.binary()).cast(carrier)
+    batch = pa.RecordBatch.from_pydict({"id": pa.array(range(len(texts))), "text": array})
+    for key in ("id", "text"):
+        assert not compared(profile(key, id="int", text={"type": "text", "rules": list(rules)}), batch).dead
+
+
 def test_dead_rows_and_null_keys(compared: Any) -> None:
     table = profile("id,name", id="int", name={"type": "text", "rules": ["casefold"]}, note="text")
     names = pa.array(["A", None, "b\0", "É", "Straße", "x", None, "Z"])
