@@ -14,6 +14,7 @@ import pyarrow as pa
 import pytest
 
 from paritree.core.digest import DatasetKeys
+from paritree.core.digester import REJECTS
 from paritree.core.errors import InvariantBroken
 from paritree.core.fast.digester import CompiledDigester
 from paritree.core.profile import Profile
@@ -208,6 +209,17 @@ def test_dead_rows_and_null_keys(compared: Any) -> None:
     assert [row.row for row in digested.dead] == [1, 2, 3, 5, 6]
     assert [row.locator is None for row in digested.dead] == [True, True, True, False, True]
     assert len(digested) == 4
+
+
+def test_rejects(compared: Any) -> None:
+    """A value that no carrier holds is null in its column; only its row is dead, and only where the column counts."""
+    named = [None, [], [("note", "bad")], [("id", "bad")], [("other", "bad")], [("note", "a"), ("id", "b")], None] * 60
+    rejects = [None if row is None else [{"column": c, "reason": r} for c, r in row] for row in named]
+    kind = pa.list_(pa.struct([("column", pa.utf8()), ("reason", pa.utf8())]))
+    columns = {"id": pa.array(range(420)), "note": pa.nulls(420, pa.utf8()), REJECTS: pa.array(rejects, kind)}
+    digested = compared(profile(id="int", note="text"), pa.RecordBatch.from_pydict(columns))
+    assert [row.row % 7 for row in digested.dead] == [2, 3, 5] * 60
+    assert len(digested) == 420 - 120
 
 
 def test_every_row_dead(compared: Any) -> None:
