@@ -126,8 +126,7 @@ class CompiledDigester:
         state: NDArray[np.uint8],
     ) -> Column:
         number = self._columns.index(name)
-        in_nanos = name in self._profile.key and getattr(array.type, "unit", "") == "ns"
-        column = None if plain or in_nanos else described(array, kind, number)
+        column = None if plain else described(array, kind, number, in_key=name in self._profile.key)
         if column is not None:
             return column
         check_offsets(array, f"column '{name}'")

@@ -59,11 +59,14 @@ class Column:
     """Bytes of all its spans, 0 for a column of values."""
 
 
-def described(array: pa.Array, kind: LogicalType, number: int) -> Column | None:
-    """The column as words, or None without a kernel. Raises InvariantBroken for buffers that are too short."""
+def described(array: pa.Array, kind: LogicalType, number: int, *, in_key: bool) -> Column | None:
+    """The column as words, or None without a kernel. Raises InvariantBroken for buffers that are too short.
+
+    Nanoseconds in a key have none: each must be looked at, whether it is a whole number of microseconds.
+    """
     array = _normal(array, kind)
     choice = chosen(array.type, kind)
-    if choice is None:
+    if choice is None or (in_key and getattr(array.type, "unit", "") == "ns"):
         return None
     words = np.zeros(at.WORDS, np.int64)
     for place, value in choice.items():

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from paritree.core.digest import DatasetKeys
@@ -198,6 +199,14 @@ def test_text_rules(compared: Any, rules: tuple[str, ...], carrier: pa.DataType)
     batch = pa.RecordBatch.from_pydict({"id": pa.array(range(len(texts))), "text": array})
     for key in ("id", "text"):
         assert not compared(profile(key, id="int", text={"type": "text", "rules": list(rules)}), batch).dead
+
+
+def test_nanoseconds_in_a_key(compared: Any) -> None:
+    ticks = pa.array([0, 1_000, 1_001, -1, None] * 2).view(pa.timestamp("ns", "UTC"))
+    table = profile("at", at={"type": "timestamp", "precision": "s"}, note="text")
+    for array in (ticks, ticks.dictionary_encode(), pc.run_end_encode(ticks)):
+        batch = pa.RecordBatch.from_pydict({"at": array, "note": pa.array(["x"] * 10)})
+        assert len(compared(table, batch)) == 4
 
 
 def test_dead_rows_and_null_keys(compared: Any) -> None:
