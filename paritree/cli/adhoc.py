@@ -16,9 +16,10 @@ from urllib.parse import urlsplit
 
 from coordinator.sweep import ProgressCallback, Sweep, SweepOptions, unheard
 from edge_agent.build import Copy
-from edge_agent.connectors.contract import Source
+from edge_agent.connectors.contract import Connector, Source
 from edge_agent.connectors.registry import connect
 from edge_agent.executors import SharedExecutor, open_executor
+from edge_agent.pace import Throttle
 from edge_agent.policy import Policy
 from edge_agent.service import Service
 from paritree.core import limits
@@ -73,6 +74,7 @@ class Question:
     workers: int = 2
     shard_rows: int = limits.SHARD_ROWS
     digester: str = "auto"
+    max_rate_rows_s: float | None = None
 
 
 def parse_target(text: str) -> Target:
@@ -100,7 +102,7 @@ def parse_targets(texts: Sequence[str]) -> list[Target]:
     """Read all targets. Raises ConfigError for fewer than two or a region named twice."""
     targets = [parse_target(text) for text in texts]
     if len(targets) < limits.REGIONS_MIN:
-        raise ConfigError("two regions are needed", next_step="paritree diff eu=URL#TABLE us=URL#TABLE")
+        raise ConfigError("two regions are needed", next_step="name at least two: eu=URL#TABLE us=URL#TABLE")
     if len(targets) > limits.REGIONS_MAX:
         raise ConfigError(f"at most {limits.REGIONS_MAX} regions can be compared at once")
     names = [target.region for target in targets]
@@ -116,12 +118,24 @@ def describe(targets: Sequence[Target]) -> tuple[dict[str, TableSchema], dict[st
     for target in targets:
         try:
             with connect(target.source) as connector:
-                schemas[target.region] = connector.describe(target.table)
+                schemas[target.region] = described(connector, target)
         except SourceError as error:
             unreachable[target.region] = str(error)
         except ConfigError as error:
-            raise ConfigError(f"{target.region}: {error.message}", next_step=error.next_step) from None
+            raise of_region(target, error) from None
     return schemas, unreachable
+
+
+def of_region(target: Target, error: ConfigError) -> ConfigError:
+    """The same mistake with its region's name before it."""
+    return ConfigError(f"{target.region}: {error.message}", next_step=error.next_step)
+
+
+def described(connector: Connector, target: Target) -> TableSchema:
+    """The schema of a target's table. Raises ConfigError for an absent one, and where none is named but several are."""
+    if not target.table and len(known := connector.tables()) > 1:
+        raise ConfigError("no table is named", next_step=f"write {target.url}#TABLE; known: {', '.join(known)}")
+    return connector.describe(target.table)
 
 
 def derive(question: Question, schemas: Mapping[str, TableSchema]) -> Derived:
@@ -142,6 +156,21 @@ def binding_of(question: Question, target: Target, derived: Derived) -> Binding:
     names = derived.bindings[target.region]
     columns = tuple(BoundColumn(n, t, source=names[n]) for n, t in derived.profile.columns.items())
     return Binding(DATASET, target.table, derived.profile.key, columns, where=question.where)
+
+
+def check_where(question: Question, derived: Derived, schemas: Mapping[str, TableSchema]) -> None:
+    """Let every region begin a scan with ``--where``. Raises ConfigError where one does not understand it."""
+    if question.where is None:
+        return
+    for target in (target for target in question.targets if target.region in schemas):
+        binding = binding_of(question, target, derived)
+        try:
+            with connect(target.source) as connector, connector.plan(binding, question.shard_rows) as plan:
+                next(connector.scan(binding, plan.shards[0]), None)
+        except SourceError:
+            continue  # the sweep reports it, with the rest compared
+        except ConfigError as error:
+            raise of_region(target, error) from None
 
 
 def choose_executor(question: Question, profile: Profile, schemas: Mapping[str, TableSchema]) -> str:
@@ -172,9 +201,14 @@ def compare(
     schemas, unreachable = describe(question.targets)
     if len(schemas) < limits.REGIONS_MIN:
         failed = "; ".join(f"{region}: {reason}" for region, reason in unreachable.items())
-        raise SourceError(f"fewer than two regions can be reached: {failed}")
+        raise SourceError(
+            f"fewer than two regions can be reached: {failed}",
+            next_step="'paritree doctor' with the same tables checks each of them",
+        )
     derived = derive(question, schemas)
     profile = derived.profile
+    check_where(question, derived, schemas)
+    throttle = Throttle(max_rate_rows_s=question.max_rate_rows_s, snapshot_max_s=limits.SNAPSHOT_S_MAX)
     keys = DatasetKeys.of(secrets.token_bytes(MASTER_KEY_BYTES), DATASET)
     digester = choose_digester(question, schemas, say)
     kind = choose_executor(question, profile, schemas)
@@ -190,6 +224,7 @@ def compare(
                 keys,
                 question.shard_rows,
                 digester,
+                throttle,
             )
             return Service(
                 target.region,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -19,7 +20,6 @@ import pytest
 from edge_agent.build import Built, Copy, build_index
 from edge_agent.connectors.contract import Source
 from edge_agent.executors import DaskExecutor, DaskOptions, Executor, SerialExecutor, ThreadExecutor
-from edge_agent.scan import ScanTask, scan_shard
 from paritree.core.digest import DatasetKeys
 from paritree.core.errors import ConfigError, SourceError
 from paritree.core.messages import Progress
@@ -55,14 +55,14 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def build(table: Path, tmp_path: Path) -> Callable[..., Built]:
     """Build the index of the table with an executor, into a spool of that name."""
 
-    def run(executor: Executor, spool: str, note: Callable[[Progress], None] = lambda _: None) -> Built:
+    def run(
+        executor: Executor, spool: str, note: Callable[[Progress], None] = lambda _: None, path: Path = table
+    ) -> Built:
         kinds = {name: parse_type(written) for name, written in COLUMNS.items()}
         profile = Profile("orders", ("id",), kinds)
         bound = tuple(BoundColumn(name, kind, source=name) for name, kind in kinds.items())
         keys = DatasetKeys.of(bytes(range(32)), "orders")
-        copy = Copy(
-            Source(f"sqlite:///{table}"), profile, Binding("orders", "orders", ("id",), bound), keys, SHARD_ROWS
-        )
+        copy = Copy(Source(f"sqlite:///{path}"), profile, Binding("orders", "orders", ("id",), bound), keys, SHARD_ROWS)
         return build_index(copy, executor, tmp_path / spool, note)
 
     return run
@@ -201,27 +201,15 @@ def test_a_scheduler_without_tls_is_refused():
     assert "TLS" in str(refused.value)
 
 
-def test_a_shard_that_fails_ends_the_scan_in_every_executor(table, build, tmp_path):
-    missing = Source(f"sqlite:///{tmp_path}/absent.db")
-    seen: list[ScanTask] = []
+def test_a_source_that_goes_away_ends_the_scan_in_every_executor(table, build, tmp_path):
+    for name, executor in (("serial", SerialExecutor()), ("threads", ThreadExecutor(2))):
+        copy = tmp_path / f"{name}.db"
+        shutil.copy(table, copy)
 
-    class Wrong(Executor):
-        """Hands out tasks whose source is not there."""
+        def go_away(progress: Progress, copy: Path = copy) -> None:
+            if progress.shards_done == 3:
+                copy.unlink(missing_ok=True)
 
-        def __init__(self, inner: Executor) -> None:
-            self.inner = inner
-
-        def map(self, work, tasks):
-            from dataclasses import replace
-
-            seen.extend(tasks)
-            return self.inner.map(scan_shard, [*tasks[:3], replace(tasks[3], source=missing), *tasks[4:]])
-
-        def close(self) -> None:
-            self.inner.close()
-
-    for name, inner in (("s", SerialExecutor()), ("t", ThreadExecutor(2))):
-        with Wrong(inner) as executor, pytest.raises((SourceError, ConfigError)) as refused:
-            build(executor, name)
-        assert "absent.db" in str(refused.value)
-    assert seen
+        with executor, pytest.raises((SourceError, ConfigError)) as refused:
+            build(executor, name, go_away, copy)
+        assert copy.name in str(refused.value)
