@@ -38,6 +38,10 @@ ATTEMPTS_MAX: Final = 4
 """Tries of one exchange: the agent reconnects within seconds, or it is gone."""
 PAUSE_S: Final = 0.5
 """Mean pause before the second try; doubled each time, with full jitter."""
+_KEY_BYTES: Final = 64
+"""A key digest, named twice where the key is sealed, with the tags and lengths around it."""
+_SEALED_BYTES_MAX: Final = limits.PART_BYTES_MAX // 2
+"""A longer sealed key is left out: with its digests it would fill a message alone."""
 
 
 class RegionLost(ParitreeError):
@@ -137,18 +141,28 @@ def chunks(ask: Ask) -> Sequence[Ask]:
 
 
 def detail_chunks(ask: AskDetail) -> list[AskDetail]:
-    """The same looks in requests of at most limits.KEYS_A_DETAIL_MAX keys; a k goes with its key digests."""
+    """The same looks in requests of at most limits.KEYS_A_DETAIL_MAX keys that fit into a message.
+
+    A k goes with its key digests. A sealed key that fits into no message is left out: the region searches for it.
+    """
     by_k: dict[int, list[bytes]] = {int(k): [] for k in ask.ks}
     for digest in ask.key_digests:
         by_k.setdefault(int.from_bytes(digest[:8], "big"), []).append(digest)
-    ks = sorted(by_k)
-    step = limits.KEYS_A_DETAIL_MAX
+    sealed = {digest: text for digest, text in ask.sealed.items() if len(text) <= _SEALED_BYTES_MAX}
+    groups: list[list[int]] = [[]]
+    size = 0
+    for k in sorted(by_k):
+        k_bytes = 8 + sum(_KEY_BYTES + len(sealed.get(digest, b"")) for digest in by_k[k])
+        if groups[-1] and (len(groups[-1]) >= limits.KEYS_A_DETAIL_MAX or size + k_bytes > limits.PART_BYTES_MAX):
+            groups.append([])
+            size = 0
+        groups[-1].append(k)
+        size += k_bytes
     out: list[AskDetail] = []
-    for first in range(0, max(1, len(ks)), step):
-        some = ks[first : first + step]
-        digests = tuple(digest for k in some for digest in by_k[k])
-        sealed = {digest: ask.sealed[digest] for digest in digests if digest in ask.sealed}
-        out.append(replace(ask, ks=np.array(some, np.uint64), key_digests=digests, sealed=sealed))
+    for ks in groups:
+        digests = tuple(digest for k in ks for digest in by_k[k])
+        some = {digest: sealed[digest] for digest in digests if digest in sealed}
+        out.append(replace(ask, ks=np.array(ks, np.uint64), key_digests=digests, sealed=some))
     return out
 
 

@@ -34,6 +34,11 @@ class Executor(ABC):
     def map(self, work: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[Result]:
         """Results in the order of completion. Raises the first error of a task that a retry did not mend."""
 
+    @property
+    def alive(self) -> bool:
+        """Whether it can still take tasks; one that cannot is replaced by a new one."""
+        return True
+
     @abstractmethod
     def close(self) -> None:
         """Release workers."""
@@ -176,6 +181,10 @@ class DaskExecutor(Executor):
         finally:
             self._client.cancel(list(pending.futures), force=True)
 
+    @property
+    def alive(self) -> bool:
+        return bool(self._client.status == "running")
+
     def close(self) -> None:
         self._client.close()
         if self._cluster is not None:
@@ -212,6 +221,9 @@ class SharedExecutor:
     def lend(self) -> Executor:
         """The executor, which its borrower cannot close. May be called in several threads at once."""
         with self._lock:
+            if self._executor is not None and not self._executor.alive:
+                self._executor.close()
+                self._executor = None
             if self._executor is None:
                 self._executor = self._opener()
             return _Lent(self._executor)

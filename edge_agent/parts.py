@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -19,12 +20,16 @@ from paritree.core.messages import (
     Look,
     Progress,
     ReplyBody,
+    Revealed,
     Sketched,
 )
 from paritree.core.sketch import empty_sketch
 
 _ROW_BYTES = 24
 _NODE_BYTES = 4
+_LOOK_BYTES = 64
+_KEY_BYTES = 48
+"""A key digest with the tags and lengths around it and around its text."""
 _RUNS_A_PROGRESS = 64
 """Runs between two signs of life: about 16 million rows, some seconds."""
 
@@ -67,12 +72,47 @@ def detail_parts(header: Header, looks: Sequence[Look]) -> Iterator[ReplyBody]:
     """The looks, as many a part as fit."""
     part: list[Look] = []
     size = 0
-    for look in looks:
-        look_bytes = 64 + 16 * (len(look.indexed) + len(look.fresh)) + 8 * len(look.columns)
-        look_bytes += len(look.sealed) + 4 * len(look.dead)
+    for look in map(_sendable, looks):
+        look_bytes = _look_bytes(look)
         if part and size + look_bytes > limits.PART_BYTES_MAX:
             yield Details(header, tuple(part))
             part, size = [], 0
         part.append(look)
         size += look_bytes
     yield Details(header, tuple(part))
+
+
+def _look_bytes(look: Look) -> int:
+    digests = 16 * (len(look.indexed) + len(look.fresh)) + 8 * len(look.columns)
+    return _LOOK_BYTES + digests + len(look.sealed) + 4 * len(look.dead)
+
+
+def _sendable(look: Look) -> Look:
+    """The look, or what of it goes into one message.
+
+    A sealed key only saves the other regions a scan, so it may be left out. A key with more rows than a message has
+    room for is a dead letter: its rows are not compared, and it is reported as unknown.
+    """
+    if _look_bytes(look) > limits.PART_BYTES_MAX:
+        look = replace(look, sealed=b"")
+    if _look_bytes(look) > limits.PART_BYTES_MAX:
+        rows = max(len(look.indexed), len(look.fresh))
+        return Look(look.key_digest, dead=f"the key has {rows} rows, more than one message has room for")
+    return look
+
+
+def reveal_parts(header: Header, keys: Mapping[bytes, str]) -> Iterator[ReplyBody]:
+    """Clear keys, as many a part as fit; one too long for any message stays in the region, and that is said."""
+    part: dict[bytes, str] = {}
+    size = withheld = 0
+    for key_digest, text in keys.items():
+        key_bytes = _KEY_BYTES + len(text.encode())
+        if key_bytes > limits.PART_BYTES_MAX:
+            withheld += 1
+            continue
+        if part and size + key_bytes > limits.PART_BYTES_MAX:
+            yield Revealed(header, part)
+            part, size = {}, 0
+        part[key_digest] = text
+        size += key_bytes
+    yield Revealed(header, part, f"{withheld} keys are too long for a message" if withheld else "")

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import structlog
 
-from edge_agent.serve import copies_of, service_of
+from edge_agent.serve import copies_of, executor_of, service_of
 from paritree.config.agent import AgentConfig
 from paritree.config.toml import near
 from paritree.core.display import key_to_json
@@ -32,7 +32,7 @@ def reveal_tokens(
     copies = copies_of(config)
     if dataset and dataset not in copies:
         raise ConfigError(f"--dataset: this agent has no dataset '{dataset}'", next_step=near(dataset, copies))
-    service = service_of(config, copies)
+    service = service_of(config, copies, executor_of(config))
     _record(config, tokens, dataset, purpose)
     wanted = {token.strip().upper(): token for token in tokens}
     return [

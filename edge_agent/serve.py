@@ -14,7 +14,7 @@ import structlog
 from edge_agent.build import Copy
 from edge_agent.connectors.contract import Source
 from edge_agent.connectors.registry import connector_class
-from edge_agent.executors import DaskOptions, Executor, open_executor
+from edge_agent.executors import DaskOptions, Executor, SharedExecutor, open_executor
 from edge_agent.policy import Policy
 from edge_agent.service import Service
 from edge_agent.session import AgentSession
@@ -22,6 +22,7 @@ from edge_agent.spool import held_spool
 from paritree.config.agent import AgentConfig, Connection, Held, held
 from paritree.core.digest import DatasetKeys
 from paritree.core.errors import ConfigError
+from paritree.core.fast.warming import warm
 from paritree.pki import read_master_key
 from paritree.stopping import exit_code, signals
 from paritree.tls import Role, Tls, agent_name, load_tls
@@ -42,8 +43,9 @@ def run_agent(config: AgentConfig) -> int:
     """
     tls = agent_tls(config)
     copies = copies_of(config)
-    with held_spool(config.spool):
-        return asyncio.run(_serve(service_of(config, copies), config, tls))
+    warm(lambda what: _log.info("first start on this machine", doing=what))
+    with held_spool(config.spool), SharedExecutor(executor_of(config)) as shared:
+        return asyncio.run(_serve(service_of(config, copies, shared.lend), config, tls))
 
 
 def agent_tls(config: AgentConfig) -> Tls:
@@ -60,15 +62,15 @@ def agent_tls(config: AgentConfig) -> Tls:
     return tls
 
 
-def service_of(config: AgentConfig, copies: Mapping[str, Copy]) -> Service:
-    """The service over these copies, under the configured policy and executor."""
+def service_of(config: AgentConfig, copies: Mapping[str, Copy], executor: Callable[[], Executor]) -> Service:
+    """The service over these copies, under the configured policy; ``executor`` is opened for every scan."""
     return Service(
         config.region,
         config.name,
         uuid.uuid4().hex,
         copies,
         spool=config.spool,
-        executor=executor_of(config),
+        executor=executor,
         policy=policy_of(config),
     )
 
@@ -121,7 +123,7 @@ def policy_of(config: AgentConfig) -> Policy:
 
 
 def executor_of(config: AgentConfig) -> Callable[[], Executor]:
-    """What opens the executor of one scan."""
+    """What opens the executor of this agent's scans."""
     said = config.executor
     files = {name: str(path or "") for name, path in (("ca", said.ca), ("cert", said.cert), ("key", said.key))}
     dask = DaskOptions(workers=said.workers, address=said.scheduler_address, **files)

@@ -18,7 +18,7 @@ import structlog
 from edge_agent.build import Built, Copy, build_index, discard
 from edge_agent.executors import Executor
 from edge_agent.looking import Located, look
-from edge_agent.parts import detail_parts, list_parts, node_parts, sketch_parts
+from edge_agent.parts import detail_parts, list_parts, node_parts, reveal_parts, sketch_parts
 from edge_agent.policy import Policy
 from edge_agent.tokens import TokenBook
 from paritree.core.display import key_to_json
@@ -140,7 +140,7 @@ class Service:
             case AskDetail():
                 parts = self._detail(sweep, body)
             case AskReveal():
-                parts = iter([self._reveal(sweep, body)])
+                parts = self._reveal(sweep, body)
         async for part in _in_thread(parts):
             yield part
 
@@ -237,7 +237,7 @@ class Service:
         book.add({seen.key_digest: min(held[seen.key_digest]) for seen in looks if held.get(seen.key_digest)})
         yield from detail_parts(sweep.header, looks)
 
-    def _reveal(self, sweep: OpenSweep, ask: AskReveal) -> Revealed:
+    def _reveal(self, sweep: OpenSweep, ask: AskReveal) -> Iterator[ReplyBody]:
         held = sweep.located.locators
         known = [digest for digest in ask.key_digests if held.get(digest)]
         refused = self._policy.refusal(ask.purpose, sweep.revealed, len(known))
@@ -251,13 +251,12 @@ class Service:
             refused=refused,
         )
         if refused:
-            return Revealed(sweep.header, {}, refused)
+            yield Revealed(sweep.header, {}, refused)
+            return
         sweep.revealed += len(known)
         profile = sweep.copy.profile
-        return Revealed(
-            sweep.header,
-            {d: json.dumps(key_to_json(min(held[d]), profile), ensure_ascii=False) for d in known},
-        )
+        clear = {d: json.dumps(key_to_json(min(held[d]), profile), ensure_ascii=False) for d in known}
+        yield from reveal_parts(sweep.header, clear)
 
     def reveal_tokens(self, dataset: str, tokens: list[str]) -> dict[str, bytes]:
         """token -> locator, from the token book. Raises ConfigError for an unknown dataset."""

@@ -168,10 +168,14 @@ def unfold(text: str, joiner: str, count: int) -> Iterator[tuple[str, ...]]:
 
     For look-ups by a folded key where the engine cannot compare the fold itself; the caller drops what it did not ask.
     """
-    pieces = text.split(joiner) if joiner else list(text)
-    for cuts in itertools.combinations(range(1, len(pieces)), count - 1):
-        edges = [0, *cuts, len(pieces)]
-        yield tuple(joiner.join(pieces[a:b]) for a, b in itertools.pairwise(edges))
+    if count == 1:
+        yield (text,)
+        return
+    at = text.find(joiner)
+    while at >= 0:
+        for rest in unfold(text[at + len(joiner) :], joiner, count - 1):
+            yield (text[:at], *rest)
+        at = text.find(joiner, at + 1)
 
 
 def check(binding: Binding, schema: TableSchema, *, expressions: bool = True) -> None:

@@ -71,6 +71,8 @@ def _chosen(url: str, path: str, exists: Callable[[str], bool]) -> str:
         raise ConfigError(
             f"'{url}' names two files: {' and '.join(found)}", next_step="write four slashes before an absolute path"
         )
+    if folder := next((candidate for candidate in candidates if os.path.isdir(candidate)), None):
+        raise ConfigError(f"'{url}': {folder} is a directory", next_step="name a file, or the files in it with a glob")
     raise ConfigError(
         f"'{url}': there is no file {' and no '.join(candidates)}",
         next_step="name an existing file; paritree never creates one",

@@ -7,7 +7,7 @@ import os
 import secrets
 import tempfile
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,9 +16,10 @@ from urllib.parse import urlsplit
 
 from coordinator.sweep import ProgressCallback, Sweep, SweepOptions, unheard
 from edge_agent.build import Copy
-from edge_agent.connectors.contract import Source
+from edge_agent.connectors.contract import Connector, Source
 from edge_agent.connectors.registry import connect
 from edge_agent.executors import SharedExecutor, open_executor
+from edge_agent.pace import Throttle
 from edge_agent.policy import Policy
 from edge_agent.service import Service
 from paritree.core import limits
@@ -33,8 +34,12 @@ DATASET: Final = "diff"
 PURPOSE: Final = "diff"
 PASSWORD_VARIABLE: Final = "PARITREE_PASSWORD_"
 """Followed by the region's name in capitals: the password of that region's source."""
-SMALL_ROWS: Final = 400_000
-"""Up to this many rows in all, starting worker processes costs more than they save."""
+PLAIN_ROWS: Final = 20_000
+"""Up to this many rows in all, loading the compiled kernels costs more than they save; the bytes are the same."""
+PROCESS_ROWS: Final = 2_000_000
+"""Above this many rows in all, columns without a kernel are worth worker processes; starting them costs seconds."""
+PLAIN_TYPES: Final = frozenset({"json", "inet", "list", "set", "map", "struct"})
+"""Types whose values become Python objects, one thread at a time; all others are digested outside Python's lock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +73,8 @@ class Question:
     executor: str = "auto"
     workers: int = 2
     shard_rows: int = limits.SHARD_ROWS
-    digester: str = "compiled"
+    digester: str = "auto"
+    max_rate_rows_s: float | None = None
 
 
 def parse_target(text: str) -> Target:
@@ -96,7 +102,7 @@ def parse_targets(texts: Sequence[str]) -> list[Target]:
     """Read all targets. Raises ConfigError for fewer than two or a region named twice."""
     targets = [parse_target(text) for text in texts]
     if len(targets) < limits.REGIONS_MIN:
-        raise ConfigError("two regions are needed", next_step="paritree diff eu=URL#TABLE us=URL#TABLE")
+        raise ConfigError("two regions are needed", next_step="name at least two: eu=URL#TABLE us=URL#TABLE")
     if len(targets) > limits.REGIONS_MAX:
         raise ConfigError(f"at most {limits.REGIONS_MAX} regions can be compared at once")
     names = [target.region for target in targets]
@@ -112,12 +118,24 @@ def describe(targets: Sequence[Target]) -> tuple[dict[str, TableSchema], dict[st
     for target in targets:
         try:
             with connect(target.source) as connector:
-                schemas[target.region] = connector.describe(target.table)
+                schemas[target.region] = described(connector, target)
         except SourceError as error:
             unreachable[target.region] = str(error)
         except ConfigError as error:
-            raise ConfigError(f"{target.region}: {error.message}", next_step=error.next_step) from None
+            raise of_region(target, error) from None
     return schemas, unreachable
+
+
+def of_region(target: Target, error: ConfigError) -> ConfigError:
+    """The same mistake with its region's name before it."""
+    return ConfigError(f"{target.region}: {error.message}", next_step=error.next_step)
+
+
+def described(connector: Connector, target: Target) -> TableSchema:
+    """The schema of a target's table. Raises ConfigError for an absent one, and where none is named but several are."""
+    if not target.table and len(known := connector.tables()) > 1:
+        raise ConfigError("no table is named", next_step=f"write {target.url}#TABLE; known: {', '.join(known)}")
+    return connector.describe(target.table)
 
 
 def derive(question: Question, schemas: Mapping[str, TableSchema]) -> Derived:
@@ -140,23 +158,60 @@ def binding_of(question: Question, target: Target, derived: Derived) -> Binding:
     return Binding(DATASET, target.table, derived.profile.key, columns, where=question.where)
 
 
-def choose_executor(question: Question, schemas: Mapping[str, TableSchema]) -> str:
-    """Worker processes for large tables only; they cost seconds to start."""
+def check_where(question: Question, derived: Derived, schemas: Mapping[str, TableSchema]) -> None:
+    """Let every region begin a scan with ``--where``. Raises ConfigError where one does not understand it."""
+    if question.where is None:
+        return
+    for target in (target for target in question.targets if target.region in schemas):
+        binding = binding_of(question, target, derived)
+        try:
+            with connect(target.source) as connector, connector.plan(binding, question.shard_rows) as plan:
+                next(connector.scan(binding, plan.shards[0]), None)
+        except SourceError:
+            continue  # the sweep reports it, with the rest compared
+        except ConfigError as error:
+            raise of_region(target, error) from None
+
+
+def choose_executor(question: Question, profile: Profile, schemas: Mapping[str, TableSchema]) -> str:
+    """Threads, but for large tables with columns that keep Python's lock."""
     if question.executor != "auto":
         return question.executor
-    return "dask" if sum(s.rows_estimate for s in schemas.values()) > SMALL_ROWS else "threads"
+    locked = any(kind.name in PLAIN_TYPES for kind in profile.columns.values())
+    large = sum(s.rows_estimate for s in schemas.values()) > PROCESS_ROWS
+    return "dask" if locked and large and question.workers > 1 else "threads"
 
 
-def compare(question: Question, on_progress: ProgressCallback = unheard) -> dict[str, Any]:
+def choose_digester(question: Question, schemas: Mapping[str, TableSchema], say: Callable[[str], None]) -> str:
+    """The compiled digester for all but small tables; ``say`` hears what is compiled on a machine's first use."""
+    kind = question.digester
+    if kind == "auto":
+        kind = "compiled" if sum(s.rows_estimate for s in schemas.values()) > PLAIN_ROWS else "plain"
+    if kind == "compiled":
+        from paritree.core.fast.warming import warm  # numba takes half a second to import
+
+        warm(say)
+    return kind
+
+
+def compare(
+    question: Question, on_progress: ProgressCallback = unheard, say: Callable[[str], None] = unheard
+) -> dict[str, Any]:
     """Compare the targets and return the report. Raises ConfigError before any scan, SourceError when none is left."""
     schemas, unreachable = describe(question.targets)
     if len(schemas) < limits.REGIONS_MIN:
         failed = "; ".join(f"{region}: {reason}" for region, reason in unreachable.items())
-        raise SourceError(f"fewer than two regions can be reached: {failed}")
+        raise SourceError(
+            f"fewer than two regions can be reached: {failed}",
+            next_step="'paritree doctor' with the same tables checks each of them",
+        )
     derived = derive(question, schemas)
     profile = derived.profile
+    check_where(question, derived, schemas)
+    throttle = Throttle(max_rate_rows_s=question.max_rate_rows_s, snapshot_max_s=limits.SNAPSHOT_S_MAX)
     keys = DatasetKeys.of(secrets.token_bytes(MASTER_KEY_BYTES), DATASET)
-    kind = choose_executor(question, schemas)
+    digester = choose_digester(question, schemas, say)
+    kind = choose_executor(question, profile, schemas)
     with ExitStack() as stack:
         spool = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="paritree-")))
         shared = stack.enter_context(SharedExecutor(lambda: open_executor(kind, question.workers)))
@@ -168,7 +223,8 @@ def compare(question: Question, on_progress: ProgressCallback = unheard) -> dict
                 binding_of(question, target, derived),
                 keys,
                 question.shard_rows,
-                question.digester,
+                digester,
+                throttle,
             )
             return Service(
                 target.region,

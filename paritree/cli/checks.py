@@ -11,7 +11,7 @@ from pathlib import Path
 from edge_agent.connectors.contract import Connector, Source
 from edge_agent.connectors.registry import connect
 from edge_agent.serve import agent_tls, source_of
-from paritree.cli.adhoc import Target, parse_target
+from paritree.cli.adhoc import Target, described, parse_target
 from paritree.config.agent import AgentConfig, Held, held, load_agent
 from paritree.core.derive import derive_profile
 from paritree.core.errors import ConfigError, ParitreeError, SourceError
@@ -39,6 +39,8 @@ class Check:
 def check_targets(texts: Sequence[str]) -> Iterator[Check]:
     """Each table by itself, then whether they can be compared with each other."""
     targets = [parse_target(text) for text in texts]
+    if len({target.region for target in targets}) < len(targets):
+        raise ConfigError("two regions have the same name", next_step="give each its own name before the '='")
     schemas: dict[str, TableSchema] = {}
     for target in targets:
         where = f"{target.region}: {target.table or target.url}"
@@ -59,7 +61,7 @@ def _source(
     try:
         with connect(source) as connector:
             yield Check(where, "connection", "ok", connector.engine)
-            schema = connector.describe(table)
+            schema = connector.describe(table) if target is None else described(connector, target)
             if target is not None:
                 schemas[target.region] = schema
             yield from _table(where, schema)

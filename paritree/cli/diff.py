@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
-from paritree.cli.output import JsonFlag, command_app, report_code, show
+from paritree.cli.output import JsonFlag, command_app, note, report_code, show
 from paritree.core.errors import ConfigError
 from paritree.core.types import PRECISIONS, TEXT_RULES
 
 app = command_app("Compare tables ad hoc; nothing to set up.")
+
+EXECUTORS = ("auto", "serial", "threads", "dask")
+DIGESTERS = ("auto", "compiled", "plain")
 
 
 @app.command()
@@ -33,7 +37,10 @@ def diff(
     executor: Annotated[str, typer.Option(metavar="auto|serial|threads|dask", help="How shards are scanned.")] = "auto",
     workers: Annotated[int, typer.Option(metavar="N", min=1, help="Threads or worker processes.")] = 2,
     shard_rows: Annotated[int, typer.Option(metavar="N", min=1, help="Rows of one scan task.")] = 250_000,
-    digester: Annotated[str, typer.Option(metavar="compiled|plain", hidden=True)] = "compiled",
+    max_rate: Annotated[
+        float | None, typer.Option(metavar="ROWS", min=1, help="Rows a second read from each table; default: no limit.")
+    ] = None,
+    digester: Annotated[str, typer.Option(metavar="auto|compiled|plain", hidden=True)] = "auto",
     as_json: JsonFlag = False,
 ) -> None:
     """Compare tables ad hoc; nothing to set up.
@@ -50,8 +57,11 @@ def diff(
     from paritree.wire.control import SweepProgress
 
     from_environment()
-    if reveal not in ("keys", "tokens"):
-        raise ConfigError(f"--reveal {reveal}: keys or tokens")
+    _one_of("--reveal", reveal, ("keys", "tokens"))
+    _one_of("--executor", executor, EXECUTORS)
+    _one_of("--digester", digester, DIGESTERS)
+    if not math.isfinite(lag_max):
+        raise ConfigError("--lag-max: not a number of seconds", next_step="e.g. --lag-max 2")
     if key == "*":
         raise ConfigError("--key '*' (tables without a key) is not there yet", next_step="name key columns: --key a,b")
     question = Question(
@@ -69,15 +79,21 @@ def diff(
         workers=workers,
         shard_rows=shard_rows,
         digester=digester,
+        max_rate_rows_s=max_rate,
     )
     with shown_progress() as show_progress:
 
         def on_progress(region: str, stage: str, progress: Progress) -> None:
             show_progress(SweepProgress(region, stage, progress.shards_done, progress.shards_total, progress.rows))
 
-        report = compare(question, on_progress)
+        report = compare(question, on_progress, note)
     show(report, report_lines, as_json=as_json)
     raise typer.Exit(report_code(report))
+
+
+def _one_of(flag: str, given: str, allowed: Sequence[str]) -> None:
+    if given not in allowed:
+        raise ConfigError(f"{flag} {given}: no such choice", next_step=f"one of {', '.join(allowed)}")
 
 
 def _names(text: str) -> list[str]:

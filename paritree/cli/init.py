@@ -45,7 +45,9 @@ def init(
             partial.write_text(written.text, encoding="utf-8")
             os.replace(partial, output)
         except OSError as error:
-            raise ConfigError(f"{output} cannot be written: {error.strerror}") from None
+            raise ConfigError(
+                f"{output} cannot be written: {error.strerror}", next_step="name another file with --output"
+            ) from None
     result = {
         "file": str(output) if written.datasets else None,
         "datasets": written.datasets,

@@ -9,12 +9,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edge_agent.connectors.registry import connect
-from paritree.cli.adhoc import Target
+from paritree.cli.adhoc import Target, of_region
+from paritree.core.advice import near
 from paritree.core.derive import LINES, Derived, derive_profile
 from paritree.core.errors import ConfigError, SourceError
 from paritree.core.schema import TableSchema
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+\Z")
+ONE_TABLE = ("parquet://", "csv://")
+"""URLs that name a table themselves."""
 CONNECTION = "main"
 """The connection that the written bindings name; each agent's file says what it is."""
 
@@ -58,11 +61,11 @@ def candidates(targets: Sequence[Target]) -> tuple[list[Candidate], dict[str, st
                     offered.setdefault(_dataset_name(table, target), {}).setdefault(target.region, table)
         except SourceError as error:
             raise SourceError(f"{target.region}: {error.message}", next_step=error.next_step) from None
-    if len(offered) > 1 and all(target.table for target in targets):
+        except ConfigError as error:
+            raise of_region(target, error) from None
+    if len(offered) > 1 and all(target.table or target.url.startswith(ONE_TABLE) for target in targets):
         name = next(iter(offered))  # every table was named: they are one dataset, whatever their names
-        offered = {
-            name: {target.region: target.table for target in targets if (target.region, target.table) in schemas}
-        }
+        offered = {name: dict(schemas.keys())}
     found: list[Candidate] = []
     for name, tables in offered.items():
         if len(tables) < 2:
@@ -79,7 +82,11 @@ def _dataset_name(table: str, target: Target) -> str:
 
 
 def write(found: Iterable[Candidate], refused: Mapping[str, str], ignore: Sequence[str] = ()) -> Written:
-    """The datasets file of all candidates that can be compared."""
+    """The datasets file of all candidates that can be compared. Raises ConfigError for an unknown column to ignore."""
+    found = list(found)
+    names = sorted({column.name for c in found for schema in c.schemas.values() for column in schema.columns})
+    if found and (unknown := [name for name in ignore if name not in names]):
+        raise ConfigError(f"--ignore {unknown[0]}: no table has that column", next_step=near(unknown[0], names))
     written = Written("", refused=dict(refused))
     blocks: list[str] = []
     for candidate in found:

@@ -186,6 +186,9 @@ def handled(ctx: typer.Context) -> Iterator[None]:
         yield
     except typer.TyperException as error:  # a usage error, which Typer shows; its base class exits 1 = "different"
         error.exit_code = EXIT_CONFIG
+        if session(ctx).json:
+            said = {"message": error.format_message(), "next_step": "see --help", "exit_code": EXIT_CONFIG}
+            show({"error": said}, lambda _: (), as_json=True)
         raise
     except (typer.Exit, GeneratorExit):
         raise

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from paritree.core.advice import FLAGS, LINES, Advice, Problem, near, refuse
 from paritree.core.fitting import check_binding
@@ -18,6 +19,9 @@ from paritree.core.schema import SourceColumn, TableSchema
 from paritree.core.types import PRECISIONS, TEXT_RULES, LogicalType
 
 __all__ = ["FLAGS", "LINES", "Advice", "Derived", "check_binding", "derive_profile"]
+
+_UNDECLARED: Final = frozenset({"csv", "", "any"})
+"""Engine types that declare nothing about a column's values: such a column takes what another region declares."""
 
 ALL_COLUMNS = "*"
 """As the only key column: every compared column is the key (for tables that have none)."""
@@ -163,7 +167,8 @@ def _merged(work: _Work, group: Group) -> LogicalType | None:
     typed = [c.logical for c in group.columns.values() if c.typed and c.logical is not None]
     if not typed:
         declared = [column.logical or LogicalType("text") for column in group.columns.values()]
-        kind = merged(declared)
+        said = [c.logical for c in group.columns.values() if c.logical and c.engine_type.lower() not in _UNDECLARED]
+        kind = merged(said or declared)
         return kind if kind is not None and readable_from_text(kind) else LogicalType("text")
     kind = merged(typed)
     if kind is None:

@@ -88,6 +88,7 @@ def test_the_first_batch_comes_before_all_is_read(store: Switches) -> None:
         (shard,) = plan.shards
         batches = connector.scan(bound, shard)
         assert 0 < next(batches).num_rows <= BATCH_ROWS
+        store.break_late_failure()
         with pytest.raises(SourceError):
             list(batches)
 

@@ -137,6 +137,17 @@ def test_a_glob_has_the_name_of_its_last_plain_part(pattern: str, name: str) -> 
     assert table_name(pattern) == name
 
 
+def test_files_of_one_name_in_two_directories_are_told_apart(tmp_path: Path) -> None:
+    for year in ("2023", "2024"):
+        (tmp_path / "sales" / year).mkdir(parents=True)
+        pq.write_table(pa.table({"a": [int(year)], "b": ["x"]}), tmp_path / "sales" / year / "part.parquet")
+    connector = connect(Source(f"parquet:///{tmp_path}/sales/**/*.parquet"))
+    bound = binding("sales", PAIR, ["a"])
+    with connector.plan(bound, 10) as plan:
+        assert [shard.label for shard in plan.shards] == ["2023/part.parquet part 0", "2024/part.parquet part 0"]
+    assert [row["a"] for row in scanned(connector, bound)] == [2023, 2024]
+
+
 def parts(tmp_path: Path, *tables: pa.Table) -> Connector:
     for number, table in enumerate(tables):
         pq.write_table(table, tmp_path / f"part-{number}.parquet", row_group_size=2)

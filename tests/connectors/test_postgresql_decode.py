@@ -12,11 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_agent.connectors.postgresql import decode as decoding
+from edge_agent.connectors.postgresql import primitives
 from edge_agent.connectors.postgresql.copy import CopyAnswer
-from edge_agent.connectors.postgresql.decode import PLAIN, Fields, Primitives, TooLarge, decode, numeric_text
+from edge_agent.connectors.postgresql.decode import decode
 from edge_agent.connectors.postgresql.encode import encode_numeric
 from edge_agent.connectors.postgresql.fast import FAST
+from edge_agent.connectors.postgresql.primitives import PLAIN, Fields, Primitives, TooLarge, numeric_text
 from edge_agent.connectors.postgresql.tuples import (
     FRAME,
     FULL,
@@ -319,7 +320,7 @@ def test_places_outside_the_data_are_refused_by_the_compiled_primitives() -> Non
 
 @BOTH
 def test_a_batch_of_huge_numerics_is_cut_not_refused(use: Primitives, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decoding, "COLUMN_BYTES_MAX", 100_000)
+    monkeypatch.setattr(primitives, "COLUMN_BYTES_MAX", 100_000)
     monkeypatch.setattr("edge_agent.connectors.postgresql.fast.COLUMN_BYTES_MAX", 100_000)
     huge = struct.pack(">HhHHH", 1, 9_999, 0, 0, 1)
     assert outcome(lambda: use.decimals(fields([huge, huge, huge]))) is TooLarge

@@ -12,8 +12,10 @@ from contextlib import contextmanager
 import psycopg
 import pytest
 from connectors.pg_case import PgCase, rows
+from servers.postgresql import PostgresqlServer
 
-from edge_agent.connectors.postgresql import shards
+from edge_agent.connectors.contract import Source
+from edge_agent.connectors.postgresql import PostgresqlConnector, shards
 from edge_agent.connectors.postgresql.relation import Relation, physical_parts
 from edge_agent.connectors.postgresql.session import Session
 from paritree.core.errors import SourceError
@@ -287,3 +289,29 @@ def test_an_abandoned_scan_leaves_nothing_behind(filled: PgCase) -> None:
     while filled.admin.execute(active).fetchone() != (0,):
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_a_hot_standby_can_be_scanned(filled: PgCase) -> None:
+    standby = PostgresqlServer()
+    try:
+        standby.start_as_standby_of(filled.server)
+        with PostgresqlConnector.connect(Source(standby.url(filled.database))) as connector:
+            binding = filled.bind("t")
+            with connector.plan(binding, 1_000) as plan:
+                assert len(plan.shards) > 3
+                assert re.search(r" lsn=[0-9A-F]+/[0-9A-F]+$", plan.position().text)
+                filled.run("DELETE FROM t")
+                assert ids(filled.scan_plan(binding, plan, connector)) == list(range(1, COUNT + 1))
+            assert rows(connector.lookup(binding, [(COUNT + 1,)])) == []
+    finally:
+        standby.remove()
+
+
+@pytest.mark.parametrize("buffer_bytes", range(64, 76))
+def test_the_end_is_found_wherever_it_falls_in_the_buffer(
+    pg: PgCase, buffer_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last message may arrive in two reads; waiting for more after it would be waiting for ever."""
+    monkeypatch.setattr("edge_agent.connectors.postgresql.tuples.BUFFER_BYTES", buffer_bytes)
+    pg.run("CREATE TABLE t (id int PRIMARY KEY)", "INSERT INTO t SELECT generate_series(1, 30)")
+    assert len(pg.scan(pg.bind("t"), connector=pg.connect(statement_timeout_ms="500"))) == 30

@@ -145,6 +145,14 @@ def test_untyped_on_all_sides_is_text_unless_the_declared_types_agree() -> None:
     assert pair(untyped(None), untyped("int")).profile.columns["c"].name == "text"
 
 
+def test_a_column_without_a_declared_type_takes_a_declared_one() -> None:
+    csv = SourceColumn("c", "csv", parse_type("text"), typed=False)
+    declared = SourceColumn("c", "INTEGER", parse_type("int"), typed=False)
+    assert pair(csv, declared).profile.columns["c"].name == "int"
+    assert pair(declared, csv).profile.columns["c"].name == "int"
+    assert pair(csv, csv).profile.columns["c"].name == "text"
+
+
 def test_a_collection_cannot_be_read_from_an_untyped_column() -> None:
     said = refusal(column("c", "list<int>"), column("c", "text", typed=False))
     assert "cannot be read from an untyped column" in said

@@ -116,6 +116,14 @@ class PostgresqlServer:
             (data / "pg_hba.conf").write_text(self.hba)
         self.resume()
 
+    def start_as_standby_of(self, primary: PostgresqlServer) -> None:
+        """Copy another server's cluster and start as its hot standby (streaming)."""
+        command = [str(binaries() / "pg_basebackup"), "-D", str(self.directory / "data"), "-d", primary.url()]
+        subprocess.run(
+            [*command, "-R", "--checkpoint=fast", "--no-sync"], check=True, cwd=self.directory, **self._owner
+        )
+        self.resume()
+
     def resume(self) -> None:
         """Start the server on its cluster, on a new port the first time and on the same one later."""
         self.port = self.port or free_port()

@@ -39,10 +39,11 @@ class FilesPlan(Plan):
 
 def _shards(form: Format, states: dict[str, FileState], shard_rows: int) -> Sequence[Shard]:
     out: list[Shard] = []
+    base = os.path.commonpath([os.path.dirname(path) for path in states]) if states else ""
     for path, state in states.items():
         for index, (piece, rows) in enumerate(form.pieces(path, shard_rows)):
             span = {"path": path, "state": astuple(state), "piece": piece}
-            out.append(Shard(len(out), f"{os.path.basename(path)} part {index}", span, rows))
+            out.append(Shard(len(out), f"{os.path.relpath(path, base)} part {index}", span, rows))
         state.unchanged(path)
     if not out:
         raise SourceError("the files have gone", next_step="put them back and sweep again")

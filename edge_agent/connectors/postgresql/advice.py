@@ -86,7 +86,7 @@ def _changes(session: Session, relation: Relation) -> Iterator[str]:
     for part in [part for part in physical_parts(session, relation) if part.kind == "r"]:
         found = session.execute(_IDENTITY, (part.oid,)).fetchone()
         identity, indexed = found if found else ("n", False)
-        if identity != "f" and not indexed:
+        if identity == "n" or (identity != "f" and not indexed):
             yield (
                 f"{part} has no replica identity: once it is published, UPDATE and DELETE on it fail; "
                 f"before that, add a primary key or run ALTER TABLE {part} REPLICA IDENTITY FULL."

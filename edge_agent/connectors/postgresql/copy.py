@@ -1,18 +1,19 @@
 """The bytes of COPY ... TO STDOUT: straight from the socket where that is possible, else through libpq.
 
-Measured on ten columns, client CPU per row: 0.04 µs from the socket in large reads; 0.42 µs with asyncpg's
-``copy_from_query``; 0.58 µs through libpq, which hands out one row a call.
+Measured on ten columns, client CPU per row: 0.04 µs from the socket in large reads; 0.2–0.4 µs with asyncpg's
+``copy_from_query``; 0.3 µs through libpq, which hands out one row a call; 0.6 µs with psycopg's ``Copy`` on top of it.
 """
 
 from __future__ import annotations
 
 import os
+import select
 import socket
 import time
-from contextlib import ExitStack
 from typing import Final
 
-from psycopg.pq import TransactionStatus
+from psycopg.pq import DiagnosticField, ExecStatus, TransactionStatus
+from psycopg.pq.abc import PGresult
 
 from edge_agent.connectors.postgresql.errors import ServerError, source_error, translated
 from edge_agent.connectors.postgresql.session import Session
@@ -75,9 +76,8 @@ class SocketStream:
 
     def __init__(self, session: Session, query: bytes, doing: str) -> None:
         self._doing = doing
-        limit_s = session.options.statement_timeout_ms / 1000
         self._socket = socket.socket(fileno=os.dup(session.connection.fileno()))
-        self._socket.settimeout(limit_s + STALL_SLACK_S if limit_s else None)
+        self._socket.settimeout(_silence_s_max(session) or None)
         self._answer = CopyAnswer(doing)
         self._tail = b""
         try:
@@ -134,44 +134,77 @@ def _server_error(body: bytes) -> ServerError:
 
 
 class LibpqStream:
-    """An unframed stream through libpq, for encrypted connections: slower, but it works wherever psycopg connects."""
+    """An unframed stream through libpq, for encrypted connections: a row a call, but wherever psycopg connects.
+
+    Uses psycopg's low-level interface: its ``Copy`` costs twice as much a row.
+    """
 
     framed = False
 
     def __init__(self, session: Session, query: bytes, doing: str) -> None:
         self._doing = doing
-        self._stack = ExitStack()
-        self._cursor = self._stack.enter_context(session.connection.cursor())
+        self._connection = session.connection.pgconn
+        self._limit_ms = _silence_s_max(session) * 1000 or None
+        self._poll = select.poll()
+        self._poll.register(self._connection.socket, select.POLLIN)
         self._rest = b""
-        self._ended = False
-        with translated(self._doing):
-            self._copy = self._stack.enter_context(self._cursor.copy(query))
+        self._rows: int | None = None
+        with translated(doing):
+            self._connection.send_query(query)
+            while self._connection.flush():
+                self._wait()
+            self._result(ExecStatus.COPY_OUT)
 
     def fill(self, into: memoryview) -> int:
-        parts: list[bytes | bytearray | memoryview] = [self._rest]
-        got = len(self._rest)
+        got = min(len(self._rest), len(into))
+        into[:got], self._rest = self._rest[:got], self._rest[got:]
         with translated(self._doing):
-            while got < len(into) and not self._ended:
-                row = self._copy.read()
-                if not row:
-                    self._ended = True
-                    self._stack.close()
-                parts.append(row)
-                got += len(row)
-        joined = b"".join(parts)
-        count = min(got, len(into))
-        into[:count] = joined[:count]
-        self._rest = joined[count:]
-        return count
+            while got < len(into) and self._rows is None:
+                size, row = self._connection.get_copy_data(1)
+                if size > 0:
+                    end = min(got + size, len(into))
+                    into[got:end] = row[: end - got]
+                    self._rest = bytes(row[end - got :])
+                    got = end
+                elif size == 0:
+                    self._wait()
+                else:
+                    self._rows = self._result(ExecStatus.COMMAND_OK).command_tuples
+                    while self._connection.get_result() is not None:
+                        pass
+        return got
+
+    def _wait(self) -> None:
+        if not self._poll.poll(self._limit_ms):
+            raise SourceError(f"postgresql: {self._doing}: timed out", retryable=True)
+        self._connection.consume_input()
+
+    def _result(self, wanted: ExecStatus) -> PGresult:
+        while self._connection.is_busy():
+            self._wait()
+        result = self._connection.get_result()
+        if result is None:
+            raise malformed("an answer without a result")
+        if result.status != wanted:
+            fields = (DiagnosticField.SQLSTATE, DiagnosticField.MESSAGE_PRIMARY, DiagnosticField.MESSAGE_HINT)
+            said = [(result.error_field(field) or b"").decode("utf-8", "replace") for field in fields]
+            raise source_error(ServerError(said[0], said[1] or result.get_error_message(), said[2]), self._doing)
+        return result
 
     def message(self, kind: int, body: bytes) -> bool:
         raise malformed(f"a message of kind {kind} with {len(body)} bytes in a stream without messages")
 
     def rows_sent(self) -> int:
-        return self._cursor.rowcount
+        return -1 if self._rows is None else self._rows
 
     def close(self) -> None:
         """Nothing to close: an unfinished COPY ends with its connection."""
+
+
+def _silence_s_max(session: Session) -> float:
+    """How long the server may say nothing; 0 for ever."""
+    limit_s = session.options.statement_timeout_ms / 1000
+    return limit_s + STALL_SLACK_S if limit_s else 0.0
 
 
 def open_stream(session: Session, query: bytes, doing: str) -> SocketStream | LibpqStream:

@@ -20,8 +20,8 @@ _REFUSED_LOGINS: Final = (
     ("authentication failed", "check the user and the password (secrets, PGPASSFILE)"),
     ("no password supplied", "give the password as a secret of the connection, or with PGPASSFILE"),
     ("no pg_hba.conf entry", "allow this user, address and database in the server's pg_hba.conf"),
-    ("role ", "create the role, or correct the user in the URL"),
     ("is not permitted to log in", "ALTER ROLE ... LOGIN, or another user in the URL"),
+    ("role ", "create the role, or correct the user in the URL"),
     ("certificate", "check sslmode, sslrootcert, sslcert and sslkey in the URL"),
 )
 

@@ -1,4 +1,4 @@
-"""The primitives of decode.py with compiled loops: the same results and errors, about fifty times as fast.
+"""The primitives with compiled loops: the same results and errors, about fifty times as fast.
 
 They define nothing: a property test demands equality with ``PlainPrimitives``.
 """
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent.connectors.postgresql import kernels
-from edge_agent.connectors.postgresql.decode import COLUMN_BYTES_MAX, Fields, Primitives, TooLarge
+from edge_agent.connectors.postgresql.primitives import COLUMN_BYTES_MAX, Fields, Primitives, TooLarge
 from edge_agent.connectors.postgresql.tuples import Bytes, Places, malformed
 from paritree.core.fast.compiler import compile_now
 

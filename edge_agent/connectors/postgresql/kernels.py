@@ -252,7 +252,7 @@ def _decimal(data: Bytes, place: Any, out: Bytes, target: Any) -> Any:
 def decimals(data: Bytes, at: Places, size: Places, offsets: Places, out: Bytes) -> Any:
     """numeric as text, into ``out`` of ``decimal_room`` bytes (which has checked the places); the total, -1 malformed.
 
-    See ``decode.numeric_text``.
+    See ``primitives.numeric_text``.
     """
     total: Any = np.int64(0)
     offsets[0] = 0

@@ -15,9 +15,10 @@ from psycopg.abc import AdaptContext
 from psycopg.adapt import Dumper
 
 from edge_agent.connectors.contract import BATCH_ROWS
-from edge_agent.connectors.postgresql.decode import PLAIN, decode_batches
+from edge_agent.connectors.postgresql.decode import decode_batches
 from edge_agent.connectors.postgresql.encode import array, encodable, encode, from_text
 from edge_agent.connectors.postgresql.errors import translated
+from edge_agent.connectors.postgresql.primitives import PLAIN
 from edge_agent.connectors.postgresql.projection import Projection, column_of
 from edge_agent.connectors.postgresql.session import Session
 from edge_agent.connectors.postgresql.tuples import Tuples

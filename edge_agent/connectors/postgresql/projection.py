@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from psycopg import sql
-from psycopg.pq import ExecStatus
 
-from edge_agent.connectors.postgresql.errors import ServerError, source_error
 from edge_agent.connectors.postgresql.relation import Relation
 from edge_agent.connectors.postgresql.schema import Attribute, attributes
 from edge_agent.connectors.postgresql.session import Session
@@ -156,30 +154,23 @@ def _described(
     columns: list[BoundColumn],
     expressions: list[sql.Composable],
 ) -> list[int]:
-    """The type of each expression, from the server's parser; nothing is executed."""
-    found = _prepare(session, select_list(expressions, relation, relation.identifier, None, binding.where))
-    if not isinstance(found, ServerError):
-        return found
-    # Say which column or clause is at fault.
-    for column, expression in zip(columns, expressions, strict=True):
-        alone = _prepare(session, select_list([expression], relation, relation.identifier, None, None))
-        if isinstance(alone, ServerError):
-            raise source_error(alone, f"column {column.name}")
-    raise source_error(found, "the where clause" if binding.where else f"reading {relation}")
+    """The type of each expression as the server sees it; no row is read."""
+    doing = f"reading {relation}"
+    try:
+        return _types(session, relation, expressions, binding.where, doing)
+    except ConfigError:
+        for column, expression in zip(columns, expressions, strict=True):  # say which column or clause is at fault
+            _types(session, relation, [expression], None, f"column {column.name}")
+        if binding.where:
+            _types(session, relation, [], binding.where, "the where clause")
+        raise
 
 
-def _prepare(session: Session, query: sql.Composable) -> list[int] | ServerError:
-    connection = session.connection.pgconn
-    prepared = connection.prepare(b"", query.as_bytes(session.connection))
-    result = prepared if prepared.status != ExecStatus.COMMAND_OK else connection.describe_prepared(b"")
-    if result.status != ExecStatus.COMMAND_OK:
-        code = result.error_field(_SQLSTATE) or b""
-        message = result.error_field(_PRIMARY) or b"the connection is lost"
-        return ServerError(code.decode("ascii", "replace"), message.decode("utf-8", "replace"))
-    return [result.ftype(index) for index in range(result.nfields)]
-
-
-_SQLSTATE, _PRIMARY = 67, 77  # PG_DIAG_SQLSTATE 'C', PG_DIAG_MESSAGE_PRIMARY 'M'
+def _types(
+    session: Session, relation: Relation, expressions: list[sql.Composable], where: str | None, doing: str
+) -> list[int]:
+    query = select_list(expressions, relation, relation.identifier, sql.SQL("false"), where)
+    return [column.type_code for column in session.execute(query, doing=doing).description or ()]
 
 
 def _demand_carrier(column: BoundColumn, relation: Relation, kind: EngineType) -> None:

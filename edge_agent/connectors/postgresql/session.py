@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import psycopg
 from psycopg import sql
@@ -135,7 +134,7 @@ def connect(source: Source) -> Session:
 
 
 def _parameters(source: Source) -> dict[str, Any]:
-    if urlsplit(source.url).scheme not in ("postgresql", "postgres"):
+    if not source.url.startswith(("postgresql://", "postgres://")):
         raise ConfigError("postgresql: the URL does not begin with postgresql://")
     try:
         parameters = dict(conninfo_to_dict(source.url))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from paritree.core.canonical.pack import array_header
+from paritree.core.canonical.times import Nanos
 from paritree.core.canonical.values import NIL, empty_bytes, encoder
 from paritree.core.errors import DeadLetter
 from paritree.core.profile import Profile
@@ -16,6 +17,7 @@ class RowEncoder:
     def __init__(self, profile: Profile) -> None:
         self.columns = profile.row_columns
         self.key = profile.key
+        self._key_names = frozenset(profile.key)
         self._encoders = {name: encoder(profile.columns[name]) for name in self.columns}
         keep = profile.empty_collection != "null"
         self._nil = {name: None if keep else empty_bytes(profile.columns[name]) for name in self.columns}
@@ -23,8 +25,13 @@ class RowEncoder:
         self._row_header = array_header(len(self.columns))
 
     def value_bytes(self, name: str, value: object) -> bytes:
-        """Canonical bytes of one column's plain value. Raises DeadLetter naming the column."""
+        """Canonical bytes of one column's plain value. Raises DeadLetter naming the column.
+
+        A key is looked up by microseconds, so a finer time in it would never be found again: a dead letter.
+        """
         try:
+            if name in self._key_names and _is_finer(value):
+                raise DeadLetter("a time finer than a microsecond in a key column")
             packed = self._encoders[name](value)
         except DeadLetter as error:
             raise DeadLetter(f"{name}: {error.message}") from None
@@ -40,3 +47,12 @@ class RowEncoder:
     def row_bytes(self, packed: Mapping[str, bytes]) -> bytes:
         """Row bytes from every compared column's canonical bytes."""
         return self._row_header + b"".join(packed[name] for name in self.columns)
+
+
+def _is_finer(value: object) -> bool:
+    """Whether a plain value is or holds nanoseconds that are no whole microseconds."""
+    if isinstance(value, Nanos):
+        return int(value) % 1_000 != 0
+    if isinstance(value, dict):
+        return any(map(_is_finer, value.values()))
+    return isinstance(value, list | tuple) and any(map(_is_finer, value))

@@ -31,8 +31,10 @@ from paritree.core.fast.warming import kernel
 from paritree.core.profile import Profile
 from paritree.core.types import LogicalType
 
-_SCRATCH_BYTES = 128 << 10
-"""Room for a tile of 256 rows of 384 bytes; longer rows make shorter tiles, a row beyond it a larger scratch space."""
+_SCRATCH_BYTES_MIN, _SCRATCH_BYTES_MAX = 128 << 10, 2 << 20
+"""Room for the rows of a tile: 256 rows of 384 bytes stay in the caches, long rows should still fill the lanes."""
+_LANES_FILLED = 16
+"""Average rows for which there is room at least, two groups of lanes; one that needs more gets it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +126,10 @@ class CompiledDigester:
         state: NDArray[np.uint8],
     ) -> Column:
         number = self._columns.index(name)
-        column = None if plain else described(array, kind, number)
+        column = None if plain else described(array, kind, number, in_key=name in self._profile.key)
         if column is not None:
             return column
-        check_offsets(array)
+        check_offsets(array, f"column '{name}'")
         packed: list[bytes] = []
         for row, value in enumerate(plain_values(array, kind)):
             try:
@@ -152,7 +154,8 @@ class CompiledDigester:
         room = rows * fixed + sum(column.span_bytes for column in columns) + at.ROW_SLACK
         data = np.empty(room if keep else 0, np.uint8)
         offsets = np.zeros(rows + 1 if keep else 0, np.int64)
-        scratch = np.empty(_SCRATCH_BYTES, np.uint8)
+        wanted = room // max(rows, 1) * _LANES_FILLED
+        scratch = np.empty(min(max(wanted, _SCRATCH_BYTES_MIN), _SCRATCH_BYTES_MAX), np.uint8)
         while (
             result := self._kernel(program, call, strings.key_state, scratch, state, flags, digests, offsets, data)
         ) > 0:
@@ -218,5 +221,5 @@ def _bytes_of(digests: NDArray[np.uint64]) -> NDArray[np.uint8]:
 def _broken(result: int, strings: _Strings) -> Any:
     if result <= at.BROKEN_SPANS:
         name = strings.columns[at.BROKEN_SPANS - result][0]
-        return InvariantBroken(f"column '{name}': its Arrow offsets go back or past the end of its data")
+        return InvariantBroken(f"column '{name}': Arrow offsets go back or past the end of their data")
     return InvariantBroken("the locators of a batch are longer than its key columns allow")

@@ -6,12 +6,20 @@ from typing import Any
 
 import numpy as np
 
-from paritree.core.fast.compiler import inlined
+from paritree.core.fast.compiler import inlined, inner
 from paritree.core.fast.vectors import LANES, compress
 
 _BLOCK = 128
-_BINS = 16
-"""Rows are grouped by their number of blocks up to this; longer ones share a group, where short lanes wait for long."""
+_BINS = 63
+"""Bins of rows with about the same number of blocks; the last takes all that are longer."""
+_EXACT = 16
+"""Blocks up to which a bin holds one number of blocks, from there on eight: short lanes wait for the longest."""
+
+
+@inner
+def bin_of(length: int) -> int:
+    blocks = (length + _BLOCK - 1) // _BLOCK
+    return blocks if blocks <= _EXACT else min(_EXACT - 2 + blocks // 8, _BINS)
 
 
 @inlined
@@ -19,14 +27,14 @@ def ordered_by_blocks(lengths: Any, n: int, order: Any) -> None:
     """The rows with the most blocks first, so that lanes that run together end together."""
     bins = np.zeros(_BINS + 1, np.int64)
     for i in range(n):
-        bins[min((lengths[i] + _BLOCK - 1) // _BLOCK, _BINS)] += 1
+        bins[bin_of(lengths[i])] += 1
     place = 0
     for b in range(_BINS, -1, -1):
         count = bins[b]
         bins[b] = place
         place += count
     for i in range(n):
-        b = min((lengths[i] + _BLOCK - 1) // _BLOCK, _BINS)
+        b = bin_of(lengths[i])
         order[bins[b]] = i
         bins[b] += 1
 

@@ -59,11 +59,14 @@ class Column:
     """Bytes of all its spans, 0 for a column of values."""
 
 
-def described(array: pa.Array, kind: LogicalType, number: int) -> Column | None:
-    """The column as words, or None without a kernel. Raises InvariantBroken for buffers that are too short."""
+def described(array: pa.Array, kind: LogicalType, number: int, *, in_key: bool) -> Column | None:
+    """The column as words, or None without a kernel. Raises InvariantBroken for buffers that are too short.
+
+    Nanoseconds in a key have none: each must be looked at, whether it is a whole number of microseconds.
+    """
     array = _normal(array, kind)
     choice = chosen(array.type, kind)
-    if choice is None:
+    if choice is None or (in_key and getattr(array.type, "unit", "") == "ns"):
         return None
     words = np.zeros(at.WORDS, np.int64)
     for place, value in choice.items():
@@ -73,26 +76,29 @@ def described(array: pa.Array, kind: LogicalType, number: int) -> Column | None:
     return Column(words, (array,), span_bytes)
 
 
-def check_offsets(array: pa.Array) -> None:
-    """Raise InvariantBroken where the offsets of an array or of what it holds go back or past the end of their data."""
+def check_offsets(array: pa.Array, what: str) -> None:
+    """Raise InvariantBroken where the offsets of an array or of what it holds go back or past the end of their data.
+
+    ``what`` begins the message, as in "column 'note'".
+    """
     kind = array.type
     if pa.types.is_struct(kind):
         for i in range(kind.num_fields):
-            check_offsets(array.field(i))
+            check_offsets(array.field(i), what)
     elif pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_map(kind):
-        _check(np.asarray(array.offsets), len(array.values))
-        check_offsets(array.values)
+        _check(np.asarray(array.offsets), len(array.values), what)
+        check_offsets(array.values, what)
     elif kind in _TEXTS or kind in _BINARIES:
         _, offsets, data = array.buffers()
         width = np.int64 if kind in _LARGE else np.int32
         if len(array):
             known = np.frombuffer(offsets, width)[array.offset : array.offset + len(array) + 1]
-            _check(known, 0 if data is None else data.size)
+            _check(known, 0 if data is None else data.size, what)
 
 
-def _check(offsets: NDArray[Any], items: int) -> None:
+def _check(offsets: NDArray[Any], items: int, what: str) -> None:
     if len(offsets) and (offsets[0] < 0 or offsets[-1] > items or (offsets[1:] < offsets[:-1]).any()):
-        raise InvariantBroken("its Arrow offsets go back or past the end of its data")
+        raise InvariantBroken(f"{what}: Arrow offsets go back or past the end of their data")
 
 
 def canonical_column(packed: list[bytes], number: int) -> Column:

@@ -62,7 +62,7 @@ def _checked(digests: U8, rows: int) -> U8:
 def _spans(locators: pa.Array) -> tuple[NDArray[np.int64], U8]:
     if locators.type != pa.large_binary() or locators.null_count:
         raise InvariantBroken("locators are large binaries without null")
-    check_offsets(locators)
+    check_offsets(locators, "locators")
     _, offsets_buffer, data_buffer = locators.buffers()
     data = np.zeros(0, np.uint8) if data_buffer is None else np.frombuffer(data_buffer, np.uint8)
     if not len(locators):

@@ -128,6 +128,9 @@ class Switches(ABC):
         """A table of one shard whose last rows cannot be read: its name, key and bound columns."""
         raise NotImplementedError
 
+    def break_late_failure(self) -> None:  # noqa: B027 - most engines' failures lie in the data
+        """Called after the first batch of :meth:`late_failure`: the rest cannot be read from now on."""
+
     def close(self) -> None:  # noqa: B027 - a directory of the test needs no clearing away
         """Remove what was made."""
 

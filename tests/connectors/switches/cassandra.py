@@ -12,10 +12,11 @@ from uuid import UUID
 
 from cassandra.concurrent import execute_concurrent_with_args
 from cassandra.util import Date, Time
-from switches.base import Hole, Refused, Row, Switches, Typed, never, notimpl
+from switches.base import Hole, Refused, Row, Switches, Typed, never
 
 from edge_agent.connectors.contract import Source
-from paritree.core.types import LogicalType
+from paritree.core.profile import BoundColumn
+from paritree.core.types import LogicalType, parse_type
 
 KEYSPACE = "contract"
 DECLARED = {"int": "bigint", "float": "double", "bool": "boolean", "bytes": "blob"}
@@ -75,7 +76,6 @@ class Cassandra(Switches):
     samples: ClassVar[Mapping[str, Typed | Refused]] = {f"cassandra:{name}": s for name, s in SAMPLES.items()}
     holes: ClassVar[Mapping[str, Hole]] = {
         "test_expressions_and_where_are_the_engines_own": never("CQL has no expressions, and predicates on keys only"),
-        "test_the_first_batch_comes_before_all_is_read": notimpl("nothing here makes a late page fail"),
         "test_keys_of_every_type[datetime]": never("Cassandra has no time stamp without a zone"),
         "test_null_parts_never_match": BY_KEY,
         "test_duplicate_keys_give_every_row": BY_KEY,
@@ -101,7 +101,8 @@ class Cassandra(Switches):
 
     @property
     def source(self) -> Source:
-        return Source(f"{self.running.url}/{KEYSPACE}")
+        options = {"page_rows": "500", "attempts": "1"} if "many" in self.tables else {}
+        return Source(f"{self.running.url}/{KEYSPACE}", options)
 
     def create(self, table: str, columns: Mapping[str, LogicalType], key: Sequence[str], rows: Sequence[Row]) -> str:
         kinds = {name: DECLARED[kind.name] for name, kind in columns.items()}
@@ -115,7 +116,7 @@ class Cassandra(Switches):
 
     def make(self, table: str, definition: str) -> None:
         self.session.execute(f"CREATE TABLE {quoted(table)} ({definition})")
-        self.tables.append(quoted(table))
+        self.tables.append(table)
 
     def create_typed(self, table: str, declared: Any, natives: Sequence[Any]) -> str:
         if "address" in declared:
@@ -143,9 +144,18 @@ class Cassandra(Switches):
     def unreachable(self) -> Sequence[Source]:
         return [Source("cassandra://127.0.0.1:1/contract"), Source(f"{self.running.url}/absent")]
 
+    def late_failure(self) -> tuple[str, tuple[str, ...], tuple[BoundColumn, ...]]:
+        kind = parse_type("int")
+        table = self.create("many", {"id": kind}, ["id"], [(number,) for number in range(20_000)])
+        return table, ("id",), (BoundColumn("id", kind, source="id"),)
+
+    def break_late_failure(self) -> None:
+        self.session.execute("DROP TABLE many")
+        self.tables.remove("many")
+
     def close(self) -> None:
         for table in self.tables:
-            self.session.execute(f"DROP TABLE {table}")
+            self.session.execute(f"DROP TABLE {quoted(table)}")
         self.exits.close()
 
 

@@ -181,8 +181,8 @@ class Duckdb(Switches):
         ]
 
     def late_failure(self) -> tuple[str, tuple[str, ...], tuple[BoundColumn, ...]]:
-        self.run("CREATE TABLE many AS SELECT range AS id, md5(range::VARCHAR) AS v FROM range(3000000)")
-        late = "CASE WHEN id > 2990000 THEN error('late') ELSE v END"
+        self.run("CREATE TABLE many AS SELECT range AS id, md5(range::VARCHAR) AS v FROM range(1200000)")
+        late = "CASE WHEN id > 1190000 THEN error('late') ELSE v END"
         return (
             "many",
             ("id",),

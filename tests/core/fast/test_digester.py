@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from paritree.core.digest import DatasetKeys
+from paritree.core.digester import REJECTS
 from paritree.core.errors import InvariantBroken
 from paritree.core.fast.digester import CompiledDigester
 from paritree.core.profile import Profile
@@ -135,6 +137,78 @@ def test_decimals_of_every_length(compared: Any, scale: int, rounding: str) -> N
     assert not compared(profile(id="int", free="decimal", **kinds), batch).dead
 
 
+EXTREMES = (-(1 << 63), -(1 << 63) + 1, (1 << 63) - 1, (1 << 63) - 2, -1, 0, 1, -500, 500, 1_500, -1_500, 2_500, 10**15)
+EXTREMES += (
+    -(1 << 63) // 1_000,
+    (1 << 63) // 1_000,
+    (1 << 63) // 10**6,
+    86_400,
+    86_400_000,
+    86_400_000_000,
+    86_399_999_999_999,
+)
+
+
+@pytest.mark.parametrize("name", ["timestamp", "datetime", "time"])
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns", "int64"])
+def test_times_at_their_limits(compared: Any, name: str, unit: str) -> None:
+    """Every precision and rounding at once; rows that do not fit are dead in some columns only."""
+    ticks = np.array([*EXTREMES, *np.arange(-3_000, 3_000, 250), *(np.arange(-5, 5) * 500_000_000)])
+    array = pa.array(ticks)
+    if name != "time" and unit != "int64":
+        array = array.view(pa.timestamp(unit, "UTC" if name == "timestamp" else None))
+    elif unit in ("us", "ns"):
+        array = array.view(pa.time64(unit))
+    elif unit in ("s", "ms"):
+        array = pa.array(ticks[abs(ticks) < 1 << 31].astype(np.int32)).view(pa.time32(unit))
+    for precision in ("us", "ms", "s"):
+        for rounding in ("floor", "truncate", "half_up", "half_even"):
+            kind = {"type": name, "precision": precision, "rounding": rounding}
+            batch = pa.RecordBatch.from_pydict({"id": pa.array(range(len(array))), "at": array})
+            compared(profile(id="int", at=kind), batch)
+
+
+@pytest.mark.parametrize(
+    "rules", [(), ("nfc",), ("rtrim",), ("casefold",), ("nfc", "casefold"), ("nfc", "rtrim", "casefold")]
+)
+@pytest.mark.parametrize("carrier", [pa.utf8(), pa.large_utf8(), pa.binary()])
+def test_text_rules(compared: Any, rules: tuple[str, ...], carrier: pa.DataType) -> None:
+    texts = [
+        "",
+        " ",
+        "a  ",
+        "Ab Z[`{@",
+        "É",
+        "e\u0301",
+        "\u0340",
+        "ǅ",
+        "ß",
+        "İ",
+        "각",
+        "\u1100\u1161\u11a8",
+        "ﬀ",
+        "ñ  ",
+        "\u212b",
+    ]
+    texts += (
+        ["x" * n + "É  " for n in (29, 30, 31, 32, 60)]
+        + ["A" * n for n in (31, 32, 33, 64, 65, 255, 256)]
+        + ["a\u0315\u0300", "😀 "]
+    )
+    array = pa.array([text.encode() for text in texts], pa.binary()).cast(carrier)
+    batch = pa.RecordBatch.from_pydict({"id": pa.array(range(len(texts))), "text": array})
+    for key in ("id", "text"):
+        assert not compared(profile(key, id="int", text={"type": "text", "rules": list(rules)}), batch).dead
+
+
+def test_nanoseconds_in_a_key(compared: Any) -> None:
+    ticks = pa.array([0, 1_000, 1_001, -1, None] * 2).view(pa.timestamp("ns", "UTC"))
+    table = profile("at", at={"type": "timestamp", "precision": "s"}, note="text")
+    for array in (ticks, ticks.dictionary_encode(), pc.run_end_encode(ticks)):
+        batch = pa.RecordBatch.from_pydict({"at": array, "note": pa.array(["x"] * 10)})
+        assert len(compared(table, batch)) == 4
+
+
 def test_dead_rows_and_null_keys(compared: Any) -> None:
     table = profile("id,name", id="int", name={"type": "text", "rules": ["casefold"]}, note="text")
     names = pa.array(["A", None, "b\0", "É", "Straße", "x", None, "Z"])
@@ -144,6 +218,17 @@ def test_dead_rows_and_null_keys(compared: Any) -> None:
     assert [row.row for row in digested.dead] == [1, 2, 3, 5, 6]
     assert [row.locator is None for row in digested.dead] == [True, True, True, False, True]
     assert len(digested) == 4
+
+
+def test_rejects(compared: Any) -> None:
+    """A value that no carrier holds is null in its column; only its row is dead, and only where the column counts."""
+    named = [None, [], [("note", "bad")], [("id", "bad")], [("other", "bad")], [("note", "a"), ("id", "b")], None] * 60
+    rejects = [None if row is None else [{"column": c, "reason": r} for c, r in row] for row in named]
+    kind = pa.list_(pa.struct([("column", pa.utf8()), ("reason", pa.utf8())]))
+    columns = {"id": pa.array(range(420)), "note": pa.nulls(420, pa.utf8()), REJECTS: pa.array(rejects, kind)}
+    digested = compared(profile(id="int", note="text"), pa.RecordBatch.from_pydict(columns))
+    assert [row.row % 7 for row in digested.dead] == [2, 3, 5] * 60
+    assert len(digested) == 420 - 120
 
 
 def test_every_row_dead(compared: Any) -> None:
