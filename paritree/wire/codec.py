@@ -371,7 +371,11 @@ def _get_ready(ready: pb.Ready) -> m.Ready:
 
 def _put_look(out: pb.Look, look: m.Look) -> None:
     out.key_digest, out.dead, out.sealed = look.key_digest, look.dead, look.sealed
-    out.indexed, out.fresh, out.columns = b"".join(look.indexed), b"".join(look.fresh), b"".join(look.columns)
+    out.indexed, out.columns = b"".join(look.indexed), b"".join(look.columns)
+    if look.indexed and look.fresh == look.indexed:  # nearly always: 16 bytes of about 60 less
+        out.unchanged = True
+    else:
+        out.fresh = b"".join(look.fresh)
     if look.version is not None:
         out.version = look.version
 
@@ -379,10 +383,13 @@ def _put_look(out: pb.Look, look: m.Look) -> None:
 def _get_look(look: pb.Look) -> m.Look:
     if len(look.key_digest) != validity.KEY_DIGEST_BYTES:  # half a million empty looks fit into one message
         raise Malformed(f"look.key_digest is not {validity.KEY_DIGEST_BYTES} bytes")
+    if look.unchanged and look.fresh:
+        raise Malformed("look.fresh is there and said to be unchanged")
+    indexed = split("look.indexed", look.indexed, validity.ROW_DIGEST_BYTES)
     return m.Look(
         key_digest=look.key_digest,
-        indexed=split("look.indexed", look.indexed, validity.ROW_DIGEST_BYTES),
-        fresh=split("look.fresh", look.fresh, validity.ROW_DIGEST_BYTES),
+        indexed=indexed,
+        fresh=indexed if look.unchanged else split("look.fresh", look.fresh, validity.ROW_DIGEST_BYTES),
         dead=look.dead,
         columns=split("look.columns", look.columns, validity.COLUMN_DIGEST_BYTES),
         version=look.version if look.HasField("version") else None,

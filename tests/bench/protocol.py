@@ -3,8 +3,8 @@
     python tests/bench/protocol.py [--rows 1000000] [--regions 2]
 
 The regions' indexes are made of random digests (no source, no scan); agents' answers, codec, ledger, descent and
-details are the real ones. 60 % of the differing rows are changed, 40 % are missing in one region. ``details`` is shown apart:
-it is 100 bytes or so for each differing key, columns excluded, whatever found the key.
+details are the real ones. 60 % of the differing rows are changed, 40 % are missing in one region. ``details`` is shown
+apart: so many bytes for each differing key, columns excluded, whatever found the key.
 """
 
 from __future__ import annotations

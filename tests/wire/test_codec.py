@@ -15,20 +15,16 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from wire_samples import HEADER, U64, decode, encode, samples
 from wire_strategies import from_agent, plain, reply_bodies, request_bodies, to_agent
 
 from paritree.core import limits
 from paritree.core import messages as m
 from paritree.core.errors import InvariantBroken, PeerError
-from paritree.core.sketch import probe_of
 from paritree.wire import codec
-from paritree.wire.frames import Cancel, Welcome
 from paritree.wire.v1 import agent_pb2 as pb
 
 GOLDEN = Path(__file__).with_name("golden-v2.json")
-HEADER = m.Header("orders", bytes(range(16)), 1, bytes(range(8)), "s-1", "lsn 0/16B3748")
-U64 = np.array([1, 2**63, 2**64 - 1], np.uint64)
-PROBE = probe_of(U64, U64[::-1])
 SLOW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
@@ -59,65 +55,6 @@ def test_the_envelope_is_no_larger_than_allowed_for(body: Any, number: int) -> N
 @given(request_bodies, request_bodies)
 def test_fingerprints_tell_requests_apart(one: Any, other: Any) -> None:
     assert (codec.fingerprint(one) == codec.fingerprint(other)) == (plain(one) == plain(other))
-
-
-def samples() -> dict[str, Any]:
-    """One message of each kind."""
-    look = m.Look(b"d" * 16, (b"a" * 16, b"b" * 16), (b"f" * 16,), "", (b"c" * 8, b"e" * 8), -5, b"sealed")
-    bodies: dict[str, Any] = {
-        "progress": m.Progress(1, 2, 300),
-        "ready": m.Ready(
-            HEADER,
-            "postgresql",
-            3,
-            2**64 - 1,
-            5,
-            PROBE,
-            True,
-            1.5,
-            0.25,
-            2,
-            m.DeadLetters(1, 2, {"NUL in text": 3}),
-            "keys",
-            True,
-            ("a note",),
-        ),
-        "children": m.Children(HEADER, U64),
-        "sketched": m.Sketched(HEADER, U64),
-        "lists": m.Lists(HEADER, np.array([1, 0, 2], np.uint32), U64, U64, U64),
-        "details": m.Details(HEADER, (look, m.Look(b"e" * 16, dead="NaN in a decimal"))),
-        "revealed": m.Revealed(HEADER, {b"d" * 16: '{"id": 37}'}, "the rest is not granted"),
-        "refusal": m.Refusal(m.RefusalCode.SOURCE, "the database is away", True),
-        "ended": m.Ended(),
-    }
-    asks: dict[str, Any] = {
-        "begin": m.Begin("orders", bytes(range(16)), 1),
-        "ask_children": m.AskChildren(12, 20, np.array([5, 4095], np.uint64)),
-        "ask_lists": m.AskLists(20, np.array([0, 2**20 - 1], np.uint64)),
-        "ask_sketch": m.AskSketch(192, 2**64 - 1, 4, np.array([5, 15], np.uint64)),
-        "ask_detail": m.AskDetail(U64, (b"d" * 16,), {b"d" * 16: b"cipher"}, True, True),
-        "ask_reveal": m.AskReveal((b"d" * 16,), "audit 7"),
-        "end": m.End(),
-    }
-    return {
-        "hello": m.Hello("eu", "a1", "i1", (m.DatasetOffer("orders", bytes(range(16)), 1, bytes(range(8))),)),
-        "welcome": Welcome("c1"),
-        "cancel": Cancel(7, "s-1"),
-        **{name: m.Reply(7, "s-1", 0, True, body) for name, body in bodies.items()},
-        **{name: m.Request(7, "s-1", body, 60.0) for name, body in asks.items()},
-    }
-
-
-def encode(message: Any) -> bytes:
-    return codec.encode_from_agent(message) if _is_from_agent(message) else codec.encode_to_agent(message)
-
-
-def decode(message: Any, data: bytes) -> Any:
-    return codec.decode_from_agent(data) if _is_from_agent(message) else codec.decode_to_agent(data)
-
-
-def _is_from_agent(message: Any) -> bool:
-    return isinstance(message, m.Hello | m.Reply)
 
 
 def shown(data: bytes) -> str:
@@ -265,6 +202,10 @@ HOSTILE_REPLIES: dict[str, tuple[bytes, str]] = {
     "row digests of 17 bytes": (
         reply(details=pb.Details(header=H, looks=[pb.Look(key_digest=b"x" * 16, fresh=b"y" * 17)])),
         "multiple of 16",
+    ),
+    "fresh and unchanged": (
+        reply(details=pb.Details(header=H, looks=[pb.Look(key_digest=b"x" * 16, fresh=b"y" * 16, unchanged=True)])),
+        "said to be unchanged",
     ),
     "unsorted row digests": (
         reply(details=pb.Details(header=H, looks=[pb.Look(key_digest=b"x" * 16, indexed=b"b" * 16 + b"a" * 16)])),

@@ -310,7 +310,7 @@ class Details(_message.Message):
     def __init__(self, header: _Optional[_Union[Header, _Mapping]] = ..., looks: _Optional[_Iterable[_Union[Look, _Mapping]]] = ...) -> None: ...
 
 class Look(_message.Message):
-    __slots__ = ("key_digest", "indexed", "fresh", "dead", "columns", "version", "sealed")
+    __slots__ = ("key_digest", "indexed", "fresh", "dead", "columns", "version", "sealed", "unchanged")
     KEY_DIGEST_FIELD_NUMBER: _ClassVar[int]
     INDEXED_FIELD_NUMBER: _ClassVar[int]
     FRESH_FIELD_NUMBER: _ClassVar[int]
@@ -318,6 +318,7 @@ class Look(_message.Message):
     COLUMNS_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     SEALED_FIELD_NUMBER: _ClassVar[int]
+    UNCHANGED_FIELD_NUMBER: _ClassVar[int]
     key_digest: bytes
     indexed: bytes
     fresh: bytes
@@ -325,7 +326,8 @@ class Look(_message.Message):
     columns: bytes
     version: int
     sealed: bytes
-    def __init__(self, key_digest: _Optional[bytes] = ..., indexed: _Optional[bytes] = ..., fresh: _Optional[bytes] = ..., dead: _Optional[str] = ..., columns: _Optional[bytes] = ..., version: _Optional[int] = ..., sealed: _Optional[bytes] = ...) -> None: ...
+    unchanged: bool
+    def __init__(self, key_digest: _Optional[bytes] = ..., indexed: _Optional[bytes] = ..., fresh: _Optional[bytes] = ..., dead: _Optional[str] = ..., columns: _Optional[bytes] = ..., version: _Optional[int] = ..., sealed: _Optional[bytes] = ..., unchanged: _Optional[bool] = ...) -> None: ...
 
 class Revealed(_message.Message):
     __slots__ = ("header", "keys", "refused")
