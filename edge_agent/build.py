@@ -6,23 +6,27 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from edge_agent.connectors.contract import Position, Source
+from edge_agent.connections import connections_of
+from edge_agent.connectors.contract import Connector, Position, Shard, Source
 from edge_agent.connectors.registry import connect
 from edge_agent.executors import Executor
 from edge_agent.index.index import Index
 from edge_agent.index.run import Run
-from edge_agent.scan import ScanTask, scan_shard
+from edge_agent.pace import NOT_WAITED, UNLIMITED, LoadWatch, Throttle, Waited
+from edge_agent.scan import ScanTask, ShardResult, scan_shard
+from edge_agent.snapshots import Snapshots
 from paritree.core import limits
 from paritree.core.digest import DatasetKeys
-from paritree.core.errors import SourceError
+from paritree.core.errors import InvariantBroken
 from paritree.core.fitting import check_binding
 from paritree.core.leaves import LeafSums
 from paritree.core.messages import DeadLetters, Progress
 from paritree.core.profile import Binding, Profile
-from paritree.core.sketch import empty_probe
+from paritree.core.sketch import Probe, empty_probe
 
 OTHER_REASONS = "other reasons"
 
@@ -37,6 +41,7 @@ class Copy:
     keys: DatasetKeys
     shard_rows: int = limits.SHARD_ROWS
     digester: str = "compiled"
+    throttle: Throttle = UNLIMITED
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,53 +55,101 @@ class Built:
     scan_s: float
     shards: int
     notes: tuple[str, ...] = ()
+    waited: Waited = NOT_WAITED
 
 
 def build_index(copy: Copy, executor: Executor, spool: Path, progress: Callable[[Progress], None]) -> Built:
     """Scan every shard into runs below ``spool``. Raises ConfigError before any scan, SourceError during it."""
     began = time.monotonic()
     spool.mkdir(parents=True, exist_ok=True, mode=0o700)
-    sums, probe = LeafSums.zero(limits.LEVEL_BITS_MAX), empty_probe()
-    reasons: Counter[str] = Counter()
-    runs: dict[int, Run] = {}
-    keyed = keyless = rows = 0
+    gathered = Gathered()
     with connect(copy.source) as connector:
         schema = connector.describe(copy.binding.table)
         check_binding(copy.profile, copy.binding, schema)
-        with connector.plan(copy.binding, copy.shard_rows) as plan:
-            tasks = [
-                ScanTask(
-                    copy.source,
-                    copy.binding,
-                    copy.profile,
-                    copy.keys,
-                    shard,
-                    spool / f"{shard.number:06d}.run",
-                    copy.digester,
-                )
-                for shard in plan.shards
-            ]
-            progress(Progress(0, len(tasks), 0))
-            for result in executor.map(scan_shard, tasks):
-                sums, probe = sums.plus(result.sums), probe.plus(result.probe)
-                reasons += result.reasons
-                keyed += result.dead_keyed
-                keyless += result.dead_keyless
-                rows += result.rows
-                runs[result.shard] = Run(result.run_path)
-                progress(Progress(len(runs), len(tasks), rows))
-            if len(runs) != len(tasks):
-                raise SourceError(f"{len(tasks) - len(runs)} of {len(tasks)} shards gave no answer", retryable=True)
-            position = plan.position()
-        engine = connector.engine
-    return Built(
-        index=Index([runs[number] for number in sorted(runs)], sums, probe, copy.digester),
-        position=position,
-        dead=DeadLetters(keyed, keyless, _listed(reasons)),
-        engine=engine,
-        scan_s=time.monotonic() - began,
-        shards=len(tasks),
-        notes=() if schema.consistent else ("shards were read one after the other, not from one snapshot",),
+        with open_snapshots(copy, connector, executor) as snapshots:
+
+            def tell() -> None:  # and be told, by an exception, that nobody wants the rest
+                progress(Progress(len(gathered.runs), snapshots.total, gathered.rows))
+
+            tell()
+            watch = LoadWatch(copy.throttle, lambda: load_of(copy, connector), alive=tell)
+            results = snapshots.results(
+                executor,
+                scan_shard,
+                lambda shard: _task(copy, executor, shard, spool),
+                connections=connections_of(copy.source.url, copy.throttle.connections_max),
+                before=watch.wait,
+            )
+            for result in results:
+                gathered.add(result)
+                tell()
+            if len(gathered.runs) != snapshots.given:
+                raise InvariantBroken(f"{snapshots.given} shards were scanned into {len(gathered.runs)} runs")
+            position = snapshots.position()
+        waited = gathered.waited + Waited(load_s=watch.waited_s)
+        unheld = "" if schema.consistent else "shards were read one after the other, not from one snapshot"
+        return Built(
+            index=gathered.index(copy.digester),
+            position=position,
+            dead=DeadLetters(gathered.keyed, gathered.keyless, _listed(gathered.reasons)),
+            engine=connector.engine,
+            scan_s=time.monotonic() - began,
+            shards=len(gathered.runs),
+            notes=tuple(filter(None, (unheld, snapshots.note(), waited.note()))),
+            waited=waited,
+        )
+
+
+@dataclass(slots=True)
+class Gathered:
+    """The results of the shards, added up."""
+
+    sums: LeafSums = field(default_factory=lambda: LeafSums.zero(limits.LEVEL_BITS_MAX))
+    probe: Probe = field(default_factory=empty_probe)
+    runs: dict[int, Run] = field(default_factory=dict)
+    reasons: Counter[str] = field(default_factory=Counter)
+    keyed: int = 0
+    keyless: int = 0
+    rows: int = 0
+    waited: Waited = NOT_WAITED
+
+    def add(self, result: ShardResult) -> None:
+        """Add a shard's."""
+        self.sums, self.probe = self.sums.plus(result.sums), self.probe.plus(result.probe)
+        self.reasons += result.reasons
+        self.keyed += result.dead_keyed
+        self.keyless += result.dead_keyless
+        self.rows += result.rows
+        self.waited += result.waited
+        self.runs[result.shard] = Run(result.run_path)
+
+    def index(self, digester: str) -> Index:
+        """The index over all runs, in the order of the shards."""
+        return Index([self.runs[number] for number in sorted(self.runs)], self.sums, self.probe, digester)
+
+
+def open_snapshots(copy: Copy, connector: Connector, executor: Executor) -> Snapshots[Any]:
+    """A plan of the copy, with shards that its rate allows, in snapshots no older than its limit."""
+    shard_rows = copy.throttle.shard_rows(copy.shard_rows, executor.workers)
+    return Snapshots(connector.plan(copy.binding, shard_rows), copy.throttle.snapshot_max_s)
+
+
+def load_of(copy: Copy, connector: Connector) -> str:
+    """Why the copy's source is to be left alone now, or ""."""
+    return connector.load(copy.throttle.replica_lag_max_s, copy.throttle.backends_active_max)
+
+
+def _task(copy: Copy, executor: Executor, shard: Shard, spool: Path) -> ScanTask:
+    return ScanTask(
+        copy.source,
+        copy.binding,
+        copy.profile,
+        copy.keys,
+        shard,
+        spool / f"{shard.number:06d}.run",
+        copy.digester,
+        copy.throttle,
+        executor.workers,
     )
 
 

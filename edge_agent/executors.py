@@ -1,21 +1,23 @@
 """Map tasks over serial, threads or a Dask cluster; the one file that knows Dask.
 
 All three give the same results, in the order in which they finish. A lost worker loses only the tasks it held, which
-run again elsewhere. At most ``window`` tasks are under way at once, which bounds memory and the load on the source.
+run again elsewhere. Few tasks more than workers are under way at once, which bounds memory and the load on the source.
 """
 
 from __future__ import annotations
 
 import concurrent.futures
+import itertools
 import logging
 import threading
 import time
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
+from edge_agent.connections import UNBOUNDED, Connections, InFlight
 from paritree.core.errors import ConfigError, ParitreeError, SourceError
 
 Task = TypeVar("Task")
@@ -31,8 +33,18 @@ class Executor(ABC):
     """Runs tasks; close it after use. Closing is idempotent."""
 
     @abstractmethod
-    def map(self, work: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[Result]:
-        """Results in the order of completion. Raises the first error of a task that a retry did not mend."""
+    def map(
+        self, work: Callable[[Task], Result], tasks: Iterable[Task], connections: Connections = UNBOUNDED
+    ) -> Iterator[Result]:
+        """Results in the order of completion. Raises the first error of a task that a retry did not mend.
+
+        A task is taken from ``tasks`` only when it is given to a worker, and has one of ``connections`` while it runs.
+        """
+
+    @property
+    def workers(self) -> int:
+        """Tasks that run at once."""
+        return 1
 
     @property
     def alive(self) -> bool:
@@ -72,10 +84,18 @@ class Attempt:
 class SerialExecutor(Executor):
     """One task after the other, in this thread."""
 
-    def map(self, work: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[Result]:
+    def map(
+        self, work: Callable[[Task], Result], tasks: Iterable[Task], connections: Connections = UNBOUNDED
+    ) -> Iterator[Result]:
         attempt = Attempt(work)
-        for task in tasks:
-            yield attempt(task)
+        flight = InFlight(tasks, connections, 1, 0)
+        try:
+            while ready := list(flight.more()):
+                result = attempt(ready[0])
+                flight.ended()
+                yield result
+        finally:
+            flight.all_ended()
 
     def close(self) -> None:
         """Nothing is held."""
@@ -88,21 +108,32 @@ class ThreadExecutor(Executor):
         self._workers = workers
         self._pool = concurrent.futures.ThreadPoolExecutor(workers, thread_name_prefix="paritree-scan")
 
-    def map(self, work: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[Result]:
+    def map(
+        self, work: Callable[[Task], Result], tasks: Iterable[Task], connections: Connections = UNBOUNDED
+    ) -> Iterator[Result]:
         attempt = Attempt(work)
-        waiting = list(reversed(tasks))
+        flight = InFlight(tasks, connections, self._workers, 1)
         running: set[concurrent.futures.Future[Result]] = set()
         try:
-            while waiting or running:
-                while waiting and len(running) < self._workers + 1:
-                    running.add(self._pool.submit(attempt, waiting.pop()))
+            while True:
+                for task in flight.more():
+                    running.add(self._pool.submit(attempt, task))
+                if not running:
+                    return
                 done, running = concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED)
+                for _ in done:
+                    flight.ended()
                 for future in done:
                     yield future.result()
         finally:
             for future in running:
                 future.cancel()
             concurrent.futures.wait(running)
+            flight.all_ended()
+
+    @property
+    def workers(self) -> int:
+        return self._workers
 
     def close(self) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
@@ -152,26 +183,30 @@ class DaskExecutor(Executor):
                 retryable=True,
             ) from None
 
-    def map(self, work: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[Result]:
+    def map(
+        self, work: Callable[[Task], Result], tasks: Iterable[Task], connections: Connections = UNBOUNDED
+    ) -> Iterator[Result]:
         from distributed import as_completed
         from distributed.scheduler import KilledWorker
 
         attempt = Attempt(work)
         batch = uuid.uuid4().hex[:12]
-        window = 2 * max(1, len(self._client.scheduler_info(n_workers=-1)["workers"]))
-        waiting = list(reversed(list(enumerate(tasks))))
+        numbers = itertools.count()
+        workers = self.workers
+        flight = InFlight(tasks, connections, workers, workers)
 
-        def submit() -> Any:
-            number, task = waiting.pop()
-            return self._client.submit(attempt, task, key=f"shard-{batch}-{number}", pure=False, retries=0)
+        def submit(task: Task) -> Any:
+            return self._client.submit(attempt, task, key=f"shard-{batch}-{next(numbers)}", pure=False, retries=0)
 
-        pending = as_completed([submit() for _ in range(min(window, len(waiting)))], loop=self._client.loop)
+        pending = as_completed([], loop=self._client.loop)
         try:
+            pending.update([submit(task) for task in flight.more()])
             for future in pending:
                 result = future.result()
                 future.release()
-                if waiting:
-                    pending.add(submit())
+                flight.ended()
+                for task in flight.more():
+                    pending.add(submit(task))
                 yield result
         except KilledWorker as error:
             raise SourceError(
@@ -180,6 +215,12 @@ class DaskExecutor(Executor):
             ) from None
         finally:
             self._client.cancel(list(pending.futures), force=True)
+            flight.all_ended()
+
+    @property
+    def workers(self) -> int:
+        known = self._client.scheduler_info(n_workers=-1)["workers"].values()
+        return max(1, sum(int(worker["nthreads"]) for worker in known))
 
     @property
     def alive(self) -> bool:
@@ -246,8 +287,14 @@ class _Lent(Executor):
     def __init__(self, executor: Executor) -> None:
         self._executor = executor
 
-    def map(self, work: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[Result]:
-        return self._executor.map(work, tasks)
+    def map(
+        self, work: Callable[[Task], Result], tasks: Iterable[Task], connections: Connections = UNBOUNDED
+    ) -> Iterator[Result]:
+        return self._executor.map(work, tasks, connections)
+
+    @property
+    def workers(self) -> int:
+        return self._executor.workers
 
     def close(self) -> None:
         """The lender closes it."""

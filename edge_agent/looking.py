@@ -15,12 +15,14 @@ from typing import Final
 
 import numpy as np
 
-from edge_agent.build import Copy
+from edge_agent.build import Copy, load_of, open_snapshots
+from edge_agent.connections import connections_of
 from edge_agent.connectors.contract import Shard
 from edge_agent.connectors.registry import connect
 from edge_agent.digesters import open_digester
 from edge_agent.executors import Executor
 from edge_agent.index.index import Entry, Index
+from edge_agent.pace import LoadWatch, Pacer
 from edge_agent.seal import seal, unseal
 from paritree.core.digester import CanonicalRow, PlainDigester
 from paritree.core.display import key_values
@@ -90,7 +92,8 @@ def read_now(copy: Copy, locators: Mapping[bytes, Iterable[bytes]]) -> dict[byte
     seen: dict[bytes, list[Seen]] = defaultdict(list)
     if not distinct:
         return seen
-    with connect(copy.source) as connector:
+    connections = connections_of(copy.source.url, copy.throttle.connections_max)
+    with connections.one(), connect(copy.source) as connector:
         for first in range(0, len(distinct), LOOKUP_KEYS_MAX):
             keys = [key_values(locator, copy.profile) for locator in distinct[first : first + LOOKUP_KEYS_MAX]]
             for batch in connector.lookup(copy.binding, keys):
@@ -108,14 +111,22 @@ class SearchTask:
     copy: Copy
     shard: Shard
     key_digests: frozenset[bytes]
+    tasks: int = 1
 
 
 def search(copy: Copy, executor: Executor, key_digests: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
     """Scan the table now for keys by their digests: (key digest, locator) of each row found."""
     wanted = frozenset(key_digests)
-    with connect(copy.source) as connector, connector.plan(copy.binding, copy.shard_rows) as plan:
-        tasks = [SearchTask(copy, shard, wanted) for shard in plan.shards]
-        return [found for part in executor.map(search_shard, tasks) for found in part]
+    with connect(copy.source) as connector, open_snapshots(copy, connector, executor) as snapshots:
+        watch = LoadWatch(copy.throttle, lambda: load_of(copy, connector))
+        parts = snapshots.results(
+            executor,
+            search_shard,
+            lambda shard: SearchTask(copy, shard, wanted, executor.workers),
+            connections=connections_of(copy.source.url, copy.throttle.connections_max),
+            before=watch.wait,
+        )
+        return [found for part in parts for found in part]
 
 
 def search_shard(task: SearchTask) -> list[tuple[bytes, bytes]]:
@@ -125,7 +136,10 @@ def search_shard(task: SearchTask) -> list[tuple[bytes, bytes]]:
     leading = np.array([int.from_bytes(digest[:8], "big") for digest in task.key_digests], np.uint64)
     found: list[tuple[bytes, bytes]] = []
     with connect(copy.source) as connector:
-        for batch in connector.scan(copy.binding, task.shard):
+        batches = connector.scan(copy.binding, task.shard)
+        if copy.throttle.paces:
+            batches = Pacer(copy.throttle, task.tasks).paced(batches, lambda: connector.waited_s)
+        for batch in batches:
             digested = digester.digest(batch)
             k = np.ascontiguousarray(digested.key_digests[:, :8]).view(">u8").reshape(-1)
             for row in np.flatnonzero(np.isin(k, leading)).tolist():

@@ -99,6 +99,9 @@ class Waited:
         return f"throttled for {self.total_s:.1f} s ({shown}; added up over tasks)" if shown else ""
 
 
+NOT_WAITED: Final = Waited()
+
+
 class Pacer:
     """Told of every batch of one task after it came, sleeps as long as the source is to be left alone."""
 
@@ -106,7 +109,7 @@ class Pacer:
         self, throttle: Throttle, tasks: int = 1, *, clock: Clock = time.monotonic, sleep: Sleep = time.sleep
     ) -> None:
         """``tasks``: how many share the rate. Time counts from here."""
-        self.waited = Waited()
+        self.waited = NOT_WAITED
         self._clock, self._sleep = clock, sleep
         self._row_s = 0.0 if throttle.max_rate_rows_s is None else tasks / throttle.max_rate_rows_s
         self._target_s = throttle.chunk_target_s
@@ -154,16 +157,22 @@ class LoadWatch:
     """Lets no shard begin while the source is loaded."""
 
     def __init__(
-        self, throttle: Throttle, load: Callable[[], str], *, clock: Clock = time.monotonic, sleep: Sleep = time.sleep
+        self,
+        throttle: Throttle,
+        load: Callable[[], str],
+        *,
+        alive: Callable[[], None] = lambda: None,
+        clock: Clock = time.monotonic,
+        sleep: Sleep = time.sleep,
     ) -> None:
-        """``load`` asks the source: a reason to wait, or ""."""
+        """``load`` asks the source: a reason to wait, or "". ``alive`` is called before every pause."""
         self.waited_s = 0.0
         self._throttle = throttle
-        self._load = load
+        self._load, self._alive = load, alive
         self._clock, self._sleep = clock, sleep
 
     def wait(self, meanwhile: Callable[[], None]) -> None:
-        """Return when the source is not loaded; ``meanwhile`` is called before every pause. Raises SourceError."""
+        """Return when the source is not loaded; ``meanwhile`` is called before every pause too. Raises SourceError."""
         if not self._throttle.watches_load:
             return
         began = self._clock()
@@ -173,6 +182,7 @@ class LoadWatch:
                     f"the source was loaded for {self._throttle.load_wait_max_s:g} s: {reason}",
                     next_step="sweep at a quieter time, or raise load_wait_max_s or the limit in [throttle]",
                 )
+            self._alive()
             meanwhile()
             self._sleep(LOAD_PAUSE_S)
             self.waited_s += LOAD_PAUSE_S

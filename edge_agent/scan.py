@@ -16,6 +16,7 @@ from edge_agent.connectors.contract import Shard, Source
 from edge_agent.connectors.registry import connect
 from edge_agent.digesters import open_digester
 from edge_agent.index.run import RunRows, write_run
+from edge_agent.pace import NOT_WAITED, UNLIMITED, Pacer, Throttle, Waited
 from edge_agent.sketching import probe_of
 from paritree.core import limits
 from paritree.core.digest import DatasetKeys
@@ -31,7 +32,7 @@ from paritree.core.sketch import Probe
 class ScanTask:
     """Everything that scans one shard anywhere: picklable, so that a Dask worker can take it.
 
-    ``digester`` is "compiled" or "plain"; both give the same bytes.
+    ``digester`` is "compiled" or "plain"; both give the same bytes. ``tasks`` share the rate of ``throttle``.
     """
 
     source: Source
@@ -41,6 +42,8 @@ class ScanTask:
     shard: Shard
     run_path: Path
     digester: str = "compiled"
+    throttle: Throttle = UNLIMITED
+    tasks: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,7 @@ class ShardResult:
     dead_keyless: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
     wall_s: float = 0.0
+    waited: Waited = NOT_WAITED
 
 
 def scan_shard(task: ScanTask) -> ShardResult:
@@ -66,7 +70,11 @@ def scan_shard(task: ScanTask) -> ShardResult:
     dead: list[DeadRow] = []
     first_row = 0
     with connect(task.source) as connector:
-        for batch in connector.scan(task.binding, task.shard):
+        pacer = Pacer(task.throttle, task.tasks)
+        batches_in = connector.scan(task.binding, task.shard)
+        if task.throttle.paces:
+            batches_in = pacer.paced(batches_in, lambda: connector.waited_s)
+        for batch in batches_in:
             digested = digester.digest(batch)
             dead.extend(DeadRow(first_row + d.row, d.reason, d.locator) for d in digested.dead)
             first_row += batch.num_rows
@@ -86,6 +94,7 @@ def scan_shard(task: ScanTask) -> ShardResult:
         dead_keyless=keyless,
         reasons=Counter(d.reason[: limits.REASON_CHARS_MAX] for d in dead),
         wall_s=time.perf_counter() - began,
+        waited=pacer.waited,
     )
 
 

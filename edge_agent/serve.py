@@ -15,11 +15,13 @@ from edge_agent.build import Copy
 from edge_agent.connectors.contract import Source
 from edge_agent.connectors.registry import connector_class
 from edge_agent.executors import DaskOptions, Executor, SharedExecutor, open_executor
+from edge_agent.pace import Throttle
 from edge_agent.policy import Policy
 from edge_agent.service import Service
 from edge_agent.session import AgentSession
 from edge_agent.spool import held_spool
 from paritree.config.agent import AgentConfig, Connection, Held, held
+from paritree.config.toml import near
 from paritree.core.digest import DatasetKeys
 from paritree.core.errors import ConfigError
 from paritree.core.fast.warming import warm
@@ -79,6 +81,7 @@ def copies_of(config: AgentConfig) -> dict[str, Copy]:
     """What this agent's region has, by dataset, with its secrets read. Raises ConfigError."""
     master_key = read_master_key(config.master_key, where=f"{config.file}: master_key", base=config.folder)
     datasets = held(config)
+    _check_throttles(config, datasets)
     sources = {name: source_of(config, name, config.connections[name]) for name in _used(config, datasets)}
     return {
         name: Copy(
@@ -87,9 +90,41 @@ def copies_of(config: AgentConfig) -> dict[str, Copy]:
             binding=one.binding,
             keys=DatasetKeys.of(master_key, name),
             shard_rows=config.shard_rows,
+            throttle=throttle_of(config, one.connection, name),
         )
         for name, one in datasets.items()
     }
+
+
+def throttle_of(config: AgentConfig, connection: Connection, dataset: str) -> Throttle:
+    """How a dataset's source is spared. A given scheduler's workers are its own, and bound its connections."""
+    said = config.throttle.under(connection.throttle)
+    limits = said.model_dump(exclude={"dataset_snapshot_max_s"})
+    limits["snapshot_max_s"] = said.dataset_snapshot_max_s.get(dataset, said.snapshot_max_s)
+    if said.connections_max is None and not config.executor.scheduler_address:
+        limits["connections_max"] = config.executor.workers if config.executor.kind != "serial" else 1
+    return Throttle(**limits)
+
+
+def _check_throttles(config: AgentConfig, datasets: Mapping[str, Held]) -> None:
+    """Raise ConfigError for limits that nothing would keep to."""
+    throttles = {f"connections.{name}.throttle": c.throttle for name, c in config.connections.items() if c.throttle}
+    for where, said in {"throttle": config.throttle, **throttles}.items():
+        for name in said.dataset_snapshot_max_s:
+            if name not in datasets:
+                raise ConfigError(
+                    f"{config.file}: {where}.dataset_snapshot_max_s: no dataset '{name}' in region {config.region}",
+                    next_step=near(name, datasets),
+                )
+    for name in _used(config, datasets):
+        connection = config.connections[name]
+        said = config.throttle.under(connection.throttle)
+        watched = [key for key in ("replica_lag_max_s", "backends_active_max") if getattr(said, key) is not None]
+        if watched and connection.url.partition(":")[0] != "postgresql":
+            raise ConfigError(
+                f"{config.file}: {watched[0]} is for PostgreSQL, and connections.{name} is not",
+                next_step=f"set it in [connections.NAME.throttle] of PostgreSQL connections only, not for {name}",
+            )
 
 
 def _connection(config: AgentConfig, one: Held) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,11 @@ import pytest
 
 # The servers are plain modules of their own, so that benches and people can start them too.
 sys.path.insert(0, str(Path(__file__).parent))
+
+# A run in the background of a script starts with SIGINT ignored, and its children would inherit that; some tests
+# interrupt processes, which then would never end.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 if TYPE_CHECKING:
     from servers.cassandra import CassandraServer

@@ -45,6 +45,7 @@ from typing import Any, ClassVar, Final, Self
 
 import pyarrow as pa
 
+from paritree.core.errors import ConfigError
 from paritree.core.profile import Binding
 from paritree.core.schema import TableSchema
 
@@ -103,6 +104,21 @@ class Plan(ABC):
     def close(self) -> None:
         """Release the snapshot and locks. Idempotent."""
 
+    def renewed(self) -> Plan | None:
+        """The same shards over the table as it is now; None where this plan holds no snapshot that could get old.
+
+        This plan stays open. Raises SourceError where the table is no longer the one that was cut into shards.
+        """
+        return None
+
+    def changed_since(self, earlier: Plan, shard: Shard) -> Shard | None:
+        """The rows of a shard of this plan that ``earlier``, which was renewed to this one, may not have seen there.
+
+        None where a row cannot come into a shard: then having read each shard once, whenever, is having read all.
+        """
+        del earlier, shard
+        return None
+
     def __enter__(self) -> Self:
         return self
 
@@ -149,6 +165,20 @@ class Connector(ABC):
     @abstractmethod
     def close(self) -> None:
         """Close the connection. Idempotent."""
+
+    @property
+    def waited_s(self) -> float | None:
+        """Seconds for which the scan begun last has waited for the source so far; None where nobody measures it."""
+        return None
+
+    def load(self, replica_lag_max_s: float | None, backends_active_max: int | None) -> str:
+        """Why the source is to be left alone now, "" if it is not. Raises ConfigError where that cannot be seen."""
+        if replica_lag_max_s is None and backends_active_max is None:
+            return ""
+        raise ConfigError(
+            f"{self.engine}: the load of a source is not known for this engine",
+            next_step="remove replica_lag_max_s and backends_active_max for this connection",
+        )
 
     def advice(self, table: str) -> list[str]:
         """What ``paritree doctor`` should tell about this table (privileges, settings, types), each with its fix."""

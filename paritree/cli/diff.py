@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from paritree.cli.output import JsonFlag, command_app, note, report_code, show
 from paritree.core.errors import ConfigError
 from paritree.core.types import PRECISIONS, TEXT_RULES
+
+if TYPE_CHECKING:
+    from paritree.cli.adhoc import Question
 
 app = command_app("Compare tables ad hoc; nothing to set up.")
 
@@ -49,12 +52,9 @@ def diff(
     csv:///glob. A password comes from PARITREE_PASSWORD_<REGION> or the driver's own files, never from the URL.
     Exit code: 0 equal, 1 different, 2 wrong flags or tables, 3 unknown or unsettled.
     """
-    from paritree.cli.adhoc import Question, compare, parse_targets  # drivers and kernels load only now
+    from paritree.cli.adhoc import Question, parse_targets  # drivers and kernels load only now
     from paritree.cli.logs import from_environment
-    from paritree.cli.progress import shown_progress
     from paritree.cli.report import report_lines
-    from paritree.core.messages import Progress
-    from paritree.wire.control import SweepProgress
 
     from_environment()
     _one_of("--reveal", reveal, ("keys", "tokens"))
@@ -62,6 +62,8 @@ def diff(
     _one_of("--digester", digester, DIGESTERS)
     if not math.isfinite(lag_max):
         raise ConfigError("--lag-max: not a number of seconds", next_step="e.g. --lag-max 2")
+    if max_rate is not None and not math.isfinite(max_rate):
+        raise ConfigError("--max-rate: not a number of rows a second", next_step="e.g. --max-rate 50000")
     if key == "*":
         raise ConfigError("--key '*' (tables without a key) is not there yet", next_step="name key columns: --key a,b")
     question = Question(
@@ -81,14 +83,24 @@ def diff(
         digester=digester,
         max_rate_rows_s=max_rate,
     )
+    report = _compared(question)
+    show(report, report_lines, as_json=as_json)
+    raise typer.Exit(report_code(report))
+
+
+def _compared(question: Question) -> dict[str, Any]:
+    """The report of a comparison whose progress is shown."""
+    from paritree.cli.adhoc import compare
+    from paritree.cli.progress import shown_progress
+    from paritree.core.messages import Progress
+    from paritree.wire.control import SweepProgress
+
     with shown_progress() as show_progress:
 
         def on_progress(region: str, stage: str, progress: Progress) -> None:
             show_progress(SweepProgress(region, stage, progress.shards_done, progress.shards_total, progress.rows))
 
-        report = compare(question, on_progress, note)
-    show(report, report_lines, as_json=as_json)
-    raise typer.Exit(report_code(report))
+        return compare(question, on_progress, note)
 
 
 def _one_of(flag: str, given: str, allowed: Sequence[str]) -> None:

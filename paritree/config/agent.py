@@ -20,6 +20,9 @@
     kind = "threads"
     workers = 4
 
+    [throttle]
+    max_rate_rows_s = 200_000
+
     [policy]
     disclosure = "tokens"
 
@@ -43,7 +46,7 @@ from paritree.config.mistakes import Fault
 from paritree.config.settings import Address, ConfigPath, FileSettings, Part, SecretSpec, placed
 from paritree.config.toml import Section, near, read_toml
 from paritree.core.errors import ConfigError
-from paritree.core.limits import SHARD_ROWS
+from paritree.core.limits import SHARD_ROWS, SNAPSHOT_S_MAX
 from paritree.core.profile import Binding
 from paritree.core.spiffe import is_segment
 
@@ -87,6 +90,40 @@ class CoordinatorLink(Part):
     """The authority that the coordinator's certificate has to come from."""
 
 
+class ThrottleConfig(Part):
+    """How sources are spared; ``[connections.NAME.throttle]`` sets single fields anew for one source."""
+
+    max_rate_rows_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Rows a second that one scan reads from its source, all tasks together; default: no limit."""
+    chunk_target_s: float | None = Field(default=0.5, gt=0, le=3_600, allow_inf_nan=False)
+    """Seconds that a source may take for 100,000 rows (or 16 MiB) in the decaying average; default 0.5.
+
+    A slower one is left alone in proportion: at 1.0 s for half of the time. PostgreSQL and Cassandra only.
+    """
+    connections_max: int | None = Field(default=None, ge=1, le=1_024)
+    """Connections of scans and look-ups to one source at once; default: the executor's workers.
+
+    Not counted: the idle one that holds a snapshot, and the one that reads the catalogue.
+    """
+    replica_lag_max_s: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    """No shard begins while a replica is more seconds behind; default: not looked at. PostgreSQL only."""
+    backends_active_max: int | None = Field(default=None, ge=0)
+    """No shard begins while more backends of others are active; default: not looked at. PostgreSQL only."""
+    load_wait_max_s: float = Field(default=600.0, gt=0, le=86_400, allow_inf_nan=False)
+    """Seconds to wait for a loaded source before the scan is given up; default 600."""
+    snapshot_max_s: float = Field(default=SNAPSHOT_S_MAX, gt=0, allow_inf_nan=False)
+    """Seconds that one snapshot is held, besides the shards under way then; default 3600.
+
+    Past it a scan goes on in further snapshots and says so: its position is an interval. PostgreSQL only.
+    """
+    dataset_snapshot_max_s: Mapping[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = {}
+    """Datasets that have a limit of their own instead, in seconds, by name."""
+
+    def under(self, own: ThrottleConfig | None) -> ThrottleConfig:
+        """These fields, but for those that ``own`` sets."""
+        return self if own is None else self.model_copy(update={n: getattr(own, n) for n in own.model_fields_set})
+
+
 class Connection(Part):
     """A source that bindings name."""
 
@@ -96,6 +133,8 @@ class Connection(Part):
     """The password of the URL's user."""
     options: Mapping[str, str] = {}
     """What the engine's connector understands beside the URL; see its documentation."""
+    throttle: ThrottleConfig | None = None
+    """What is different for this source from the agent's ``[throttle]``."""
 
 
 class ExecutorConfig(Part):
@@ -169,6 +208,8 @@ class AgentConfig(FileSettings):
     """What runs the scan's tasks; ``executor = "serial"`` is short for its kind."""
     policy: Annotated[PolicyConfig, NoDecode, BeforeValidator(_policy)] = PolicyConfig()
     """What may leave the region: a table here, or the path of a TOML file that has its fields."""
+    throttle: ThrottleConfig = ThrottleConfig()
+    """How sources are spared."""
     shard_rows: int = Field(default=SHARD_ROWS, ge=1, le=100_000_000)
     """Rows of one shard's task."""
     statement_timeout_s: float | None = Field(default=None, ge=1, le=86_400, allow_inf_nan=False)

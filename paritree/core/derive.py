@@ -167,7 +167,11 @@ def _merged(work: _Work, group: Group) -> LogicalType | None:
     typed = [c.logical for c in group.columns.values() if c.typed and c.logical is not None]
     if not typed:
         declared = [column.logical or LogicalType("text") for column in group.columns.values()]
-        said = [c.logical for c in group.columns.values() if c.logical and c.engine_type.lower() not in _UNDECLARED]
+        said = [
+            kind
+            for kind, column in zip(declared, group.columns.values(), strict=True)
+            if column.engine_type.lower() not in _UNDECLARED
+        ]
         kind = merged(said or declared)
         return kind if kind is not None and readable_from_text(kind) else LogicalType("text")
     kind = merged(typed)

@@ -38,6 +38,9 @@ REGIONS_MAX: Final = 64
 SHARD_ROWS: Final = 250_000
 """Rows of one shard's task: at least 250 ms of work, and about 20 MB of digests and keys in memory."""
 
+SNAPSHOT_S_MAX: Final = 3_600.0
+"""Longest time that a scan holds one snapshot unless told otherwise: what VACUUM cannot clear up meanwhile."""
+
 REASON_CHARS_MAX: Final = 300
 """Reasons and messages are cut at this length on the wire; they never contain values."""
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from operated import Operated, report_of, served
+from shop import Shop
 
 
 @pytest.fixture
@@ -29,3 +30,10 @@ def operated(pki_dir: Path, tmp_path: Path) -> Iterator[Operated]:
     thread.join(20)
     assert not thread.is_alive()
     loop.close()
+
+
+@pytest.fixture
+def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
+    """A folder with good and bad tables, and the command line in it."""
+    monkeypatch.chdir(tmp_path)
+    return Shop(tmp_path)

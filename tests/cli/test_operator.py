@@ -266,7 +266,10 @@ def test_interrupting_the_command_leaves_the_sweep(operated: Operated) -> None:
             time.sleep(0.02)
         time.sleep(0.3)
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=20)
+        try:
+            out, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == 130
     assert "sweep sweep-1 goes on at the coordinator" in err
     assert "Traceback" not in err

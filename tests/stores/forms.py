@@ -89,7 +89,7 @@ def text_of(value: Any, kind: LogicalType) -> str | None:
 
 
 def _infinite(value: int) -> str:
-    return {INT64_MAX: "infinity", INT64_MIN: "-infinity"}.get(value, "")
+    return "infinity" if value == INT64_MAX else "-infinity" if value == INT64_MIN else ""
 
 
 def day_text(days: int) -> str:

@@ -74,7 +74,12 @@ class CassandraConnector(Connector):
         return CassandraPlan(shards.cut(ranges, rows, shard_rows), self._session.settings.consistency)
 
     def scan(self, binding: Binding, shard: Shard) -> Iterator[pa.RecordBatch]:
+        self._session.waited_s = 0.0
         return scan.scan(self._session, self._select(binding), shard)
+
+    @property
+    def waited_s(self) -> float | None:
+        return self._session.waited_s
 
     def lookup(self, binding: Binding, keys: Sequence[tuple[Any, ...]]) -> Iterator[pa.RecordBatch]:
         chosen = self._select(binding)

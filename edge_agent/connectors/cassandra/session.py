@@ -38,6 +38,8 @@ class Session:
 
     def __init__(self, settings: Settings, secrets: Mapping[str, str]) -> None:
         self.settings = settings
+        self.waited_s = 0.0
+        """Seconds from question to answer, of the scan begun last; pages are decoded in some of them."""
         # Never another datacenter: without a name, the one of the first host that answers.
         self._policy = DCAwareRoundRobinPolicy(local_dc=settings.dc)
         self.cluster, self.session = self._connected(secrets)
@@ -133,6 +135,8 @@ class Session:
         asked = self._ask(request, 0)
         while True:
             page, state, seconds = self._answer(request, asked)
+            if request.size is not None:
+                self.waited_s += seconds
             if request.size is not None and page.rows.count:
                 request.size.note(page, seconds)
             if state is not None:

@@ -12,10 +12,10 @@ import pyarrow as pa
 from psycopg.pq import TransactionStatus
 
 from edge_agent.connectors.contract import Connector, Shard, Source
-from edge_agent.connectors.postgresql import advice, lookup, relation, scan, schema, shards
+from edge_agent.connectors.postgresql import advice, load, lookup, relation, scan, schema, shards
 from edge_agent.connectors.postgresql.projection import Projection, project
 from edge_agent.connectors.postgresql.session import Session, connect
-from edge_agent.connectors.postgresql.tuples import Tuples
+from edge_agent.connectors.postgresql.tuples import Tuples, Waits
 from edge_agent.connectors.postgresql.types import EngineType, TypeCatalog
 from paritree.core.profile import Binding
 from paritree.core.schema import TableSchema
@@ -38,6 +38,7 @@ class PostgresqlConnector(Connector):
         self._idle: list[Session] = []
         self._lock = threading.Lock()
         self._closed = False
+        self._waits = Waits()
 
     @classmethod
     def connect(cls, source: Source) -> Self:
@@ -57,23 +58,35 @@ class PostgresqlConnector(Connector):
         with self._session() as session:
             projection = self._project(session, binding)
             lookup.demand_encodable(projection, binding)
-        return shards.plan(connect(self._source), projection, binding.key, shard_rows)
+        return shards.plan(lambda: connect(self._source), projection, binding.key, shard_rows)
 
     def scan(self, binding: Binding, shard: Shard) -> Iterator[pa.RecordBatch]:
+        self._waits = waits = Waits()
         with self._session() as session:
-            yield from scan.scan(session, self._project(session, binding), shard)
+            yield from scan.scan(session, self._project(session, binding), shard, waits)
 
     def scan_tuples(self, binding: Binding, shard: Shard) -> Iterator[tuple[Projection, Tuples]]:
         """The shard's rows as located COPY BINARY, for a decoder of the caller's own; see :class:`Tuples`."""
+        self._waits = waits = Waits()
         with self._session() as session:
             projection = self._project(session, binding)
             use = scan.primitives(session.options.decoder, shard.rows_estimate)
-            for tuples in scan.scan_tuples(session, projection, shard, use):
+            for tuples in scan.scan_tuples(session, projection, shard, use, waits):
                 yield projection, tuples
 
     def lookup(self, binding: Binding, keys: Sequence[tuple[Any, ...]]) -> Iterator[pa.RecordBatch]:
         with self._session() as session:
             yield from lookup.lookup(session, self._project(session, binding), binding, keys)
+
+    @property
+    def waited_s(self) -> float | None:
+        return self._waits.seconds
+
+    def load(self, replica_lag_max_s: float | None, backends_active_max: int | None) -> str:
+        if replica_lag_max_s is None and backends_active_max is None:
+            return ""
+        with self._session() as session:
+            return load.reason(session, replica_lag_max_s, backends_active_max)
 
     def advice(self, table: str) -> list[str]:
         with self._session() as session:

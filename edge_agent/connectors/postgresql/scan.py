@@ -11,12 +11,13 @@ from psycopg import sql
 
 from edge_agent.connectors.contract import Shard
 from edge_agent.connectors.postgresql.copy import open_stream
-from edge_agent.connectors.postgresql.decode import PLAIN, Primitives, decode_batches
+from edge_agent.connectors.postgresql.decode import decode_batches
 from edge_agent.connectors.postgresql.errors import snapshot_error
+from edge_agent.connectors.postgresql.primitives import PLAIN, Primitives
 from edge_agent.connectors.postgresql.projection import Projection
 from edge_agent.connectors.postgresql.session import Session
 from edge_agent.connectors.postgresql.shards import Piece
-from edge_agent.connectors.postgresql.tuples import TupleReader, Tuples
+from edge_agent.connectors.postgresql.tuples import TupleReader, Tuples, Waits
 from paritree.core.errors import ParitreeError, SourceError
 
 FAST_ROWS_MIN = 20_000
@@ -33,14 +34,16 @@ def primitives(choice: str, rows: int) -> Primitives:
     return FAST
 
 
-def scan(session: Session, projection: Projection, shard: Shard) -> Iterator[pa.RecordBatch]:
+def scan(session: Session, projection: Projection, shard: Shard, waits: Waits) -> Iterator[pa.RecordBatch]:
     """The shard's rows as record batches. Raises SourceError or ConfigError; the session is then not used again."""
     use = primitives(session.options.decoder, shard.rows_estimate)
-    for tuples in scan_tuples(session, projection, shard, use):
+    for tuples in scan_tuples(session, projection, shard, use, waits):
         yield from decode_batches(projection, tuples, use)
 
 
-def scan_tuples(session: Session, projection: Projection, shard: Shard, use: Primitives) -> Iterator[Tuples]:
+def scan_tuples(
+    session: Session, projection: Projection, shard: Shard, use: Primitives, waits: Waits
+) -> Iterator[Tuples]:
     """The shard's rows, located only: field c of :class:`Tuples` is ``projection.outputs[c]``."""
     pieces = [Piece(**piece) for piece in shard.range["pieces"]]
     queries = [
@@ -57,7 +60,7 @@ def scan_tuples(session: Session, projection: Projection, shard: Shard, use: Pri
     for piece, query in zip(pieces, queries, strict=True):
         stream = open_stream(session, query, doing=f"scanning {piece}")
         try:
-            yield from TupleReader(stream, len(projection.outputs), use.locate)
+            yield from TupleReader(stream, len(projection.outputs), use.locate, waits=waits)
         finally:
             stream.close()
     session.execute("COMMIT")

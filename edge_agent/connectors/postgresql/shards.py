@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from psycopg import sql
@@ -24,7 +24,7 @@ from edge_agent.connectors.postgresql.keyranges import key_ranges
 from edge_agent.connectors.postgresql.projection import Projection, column_of
 from edge_agent.connectors.postgresql.relation import Relation, physical_parts, reads_foreign
 from edge_agent.connectors.postgresql.session import Session
-from paritree.core.errors import SourceError
+from paritree.core.errors import InvariantBroken, SourceError
 
 ROWS_PER_BLOCK: Final = 60
 """A guess for a table that was never analysed."""
@@ -41,6 +41,10 @@ SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_repl
             ELSE pg_catalog.pg_current_wal_lsn() END::text
 """
 
+_FILES = """
+SELECT part, pg_catalog.pg_relation_filenode(part) FROM pg_catalog.unnest(%s::oid[]) AS part
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Piece:
@@ -48,7 +52,8 @@ class Piece:
 
     ``only`` leaves out the relation's own children. Blocks ``first`` up to but not including ``last`` (None: to the
     end), or keys from ``low`` up to but not including ``high`` (text of the key's type, None: unbounded, with NULL keys
-    in the range without ``low``).
+    in the range without ``low``). ``written_from`` and ``written_width`` choose, of blocks, the rows written by a
+    transaction of that range of identifiers (32 bits, and they wrap).
     """
 
     oid: int
@@ -59,6 +64,8 @@ class Piece:
     last: int | None = None
     low: str | None = None
     high: str | None = None
+    written_from: int | None = None
+    written_width: int | None = None
 
     @property
     def source(self) -> sql.Composed:
@@ -69,7 +76,7 @@ class Piece:
     def condition(self, projection: Projection, key: str | None) -> sql.Composable | None:
         """The WHERE condition; None for all rows. ``key`` is the logical column that key ranges are about."""
         if self.first is not None:
-            return self._blocks(column_of(projection.relation, "ctid"))
+            return self._blocks(projection)
         output = projection.output(key) if key is not None else None
         if output is None or (self.low is None and self.high is None):
             return None
@@ -83,10 +90,15 @@ class Piece:
             bounds = [sql.SQL("({} OR {} IS NULL)").format(bounds[0], output.expression)]
         return sql.SQL(" AND ").join(bounds)
 
-    def _blocks(self, ctid: sql.Composable) -> sql.Composable:
+    def _blocks(self, projection: Projection) -> sql.Composable:
+        ctid = column_of(projection.relation, "ctid")
         tids = [sql.SQL("{} >= {}::pg_catalog.tid").format(ctid, sql.Literal(f"({self.first},0)"))]
         if self.last is not None:
             tids.append(sql.SQL("{} < {}::pg_catalog.tid").format(ctid, sql.Literal(f"({self.last},0)")))
+        if self.written_from is not None:
+            xmin = column_of(projection.relation, "xmin")
+            written = "(({}::pg_catalog.text::pg_catalog.int8 - {}) & 4294967295) < {}"
+            tids.append(sql.SQL(written).format(xmin, sql.Literal(self.written_from), sql.Literal(self.written_width)))
         return sql.SQL(" AND ").join(tids)
 
     def __str__(self) -> str:
@@ -95,12 +107,33 @@ class Piece:
         return f"{self.schema}.{self.name}"
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a plan's transaction holds: its exported snapshot, what that sees, the parts it locked, each with its file.
+
+    ``seen`` is ``xmin:xmax:running`` as PostgreSQL writes a snapshot, with transaction identifiers of 64 bits.
+    """
+
+    snapshot: str
+    seen: str
+    lsn: str
+    parts: tuple[Relation, ...]
+    files: frozenset[tuple[int, int | None]]
+
+    @property
+    def horizon(self) -> tuple[int, int]:
+        """What all lower transactions are seen by, and what no higher one is."""
+        low, high = self.seen.split(":")[:2]
+        return int(low), int(high)
+
+
 class PostgresqlPlan(Plan):
     """Shards over the snapshot that its own connection holds, idle in a transaction, until ``close``."""
 
-    def __init__(self, session: Session, shards: tuple[Shard, ...], position: Position) -> None:
+    def __init__(self, session: Session, held: Held, shards: tuple[Shard, ...], again: Again) -> None:
         self._session = session
-        self._position = position
+        self._held = held
+        self._again = again
         self.shards = shards
 
     def position(self) -> Position:
@@ -108,30 +141,75 @@ class PostgresqlPlan(Plan):
 
         The log position was read just before the snapshot was taken.
         """
-        return self._position
+        return Position(f"pg:snapshot={self._held.seen} lsn={self._held.lsn}", self._again.point)
+
+    def renewed(self) -> PostgresqlPlan:
+        """The same shards in a snapshot of a new session, which has its locks before this plan loses them.
+
+        So nothing can empty or rewrite the table in between. Should this plan's session have been lost, the files tell.
+        """
+        session = self._again.open()
+        try:
+            held = _hold(session, self._again.relation)
+            if held.files != self._held.files:
+                raise SourceError(
+                    f"postgresql: {self._again.relation} was rewritten or truncated, or has other partitions now",
+                    next_step="sweep again",
+                    retryable=True,
+                )
+            shards = tuple(replace(s, range={**s.range, "snapshot": held.snapshot}) for s in self.shards)
+            return PostgresqlPlan(session, held, shards, self._again)
+        except BaseException:
+            session.close()
+            raise
+
+    def changed_since(self, earlier: Plan, shard: Shard) -> Shard | None:
+        """Of blocks, the rows whose writer the earlier snapshot may not have seen; keys stay in their range.
+
+        All transactions below its xmin were over. Running ones are not told apart above it: a snapshot does not list
+        their subtransactions. Rows frozen long ago show old identifiers that may have come round again: such a row is
+        read twice, which does no harm.
+        """
+        if not isinstance(earlier, PostgresqlPlan):
+            raise InvariantBroken(f"a plan of PostgreSQL was renewed from {type(earlier).__name__}")
+        low, high = earlier._held.horizon[0], self._held.horizon[1]
+        written = {"written_from": low % (1 << 32), "written_width": high - low}
+        pieces = [{**piece, **written} for piece in shard.range["pieces"] if "first" in piece]
+        return replace(shard, range={**shard.range, "pieces": pieces}) if pieces else None
 
     def close(self) -> None:
         self._session.close()
 
 
-def plan(session: Session, projection: Projection, key: Sequence[str], shard_rows: int) -> PostgresqlPlan:
+@dataclass(frozen=True, slots=True)
+class Again:
+    """What a plan needs to be renewed. ``point``: whether all that is read is read in its snapshot."""
+
+    open: Callable[[], Session]
+    relation: Relation
+    point: bool
+
+
+def plan(
+    open_session: Callable[[], Session], projection: Projection, key: Sequence[str], shard_rows: int
+) -> PostgresqlPlan:
     """The plan on a session that it keeps and closes. Raises ConfigError or SourceError, then the session is closed."""
+    session = open_session()
     try:
         relation = projection.relation
-        lsn = _one(session, _LSN)
-        snapshot, seen, parts = _hold(session, relation)
-        pieces, ranged = _pieces(session, projection, parts, key, shard_rows)
+        held = _hold(session, relation)
+        pieces, ranged = _pieces(session, projection, held.parts, key, shard_rows)
         shards = tuple(
             Shard(
                 number,
                 "; ".join([str(group[0][0]), *([f"and {len(group) - 1} more"] if len(group) > 1 else [])]),
-                {"snapshot": snapshot, "key": ranged, "pieces": [vars_of(piece) for piece, _ in group]},
+                {"snapshot": held.snapshot, "key": ranged, "pieces": [vars_of(piece) for piece, _ in group]},
                 sum(rows for _, rows in group),
             )
             for number, group in enumerate(_packed(pieces, shard_rows))
         )
-        point = not reads_foreign(session, relation)
-        return PostgresqlPlan(session, shards, Position(f"pg:snapshot={seen} lsn={lsn}", point))
+        again = Again(open_session, relation, not reads_foreign(session, relation))
+        return PostgresqlPlan(session, held, shards, again)
     except BaseException:
         session.close()
         raise
@@ -147,8 +225,9 @@ def _one(session: Session, query: str) -> str:
     return str(row[0]) if row else ""
 
 
-def _hold(session: Session, relation: Relation) -> tuple[str, str, list[Relation]]:
-    """Lock the relation with all its parts, then take and export the snapshot: its id, what it sees, the parts."""
+def _hold(session: Session, relation: Relation) -> Held:
+    """Lock the relation with all its parts, then take and export the snapshot."""
+    lsn = _one(session, _LSN)
     for _ in range(ATTEMPTS_MAX):
         before = {part.oid for part in physical_parts(session, relation)}
         session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
@@ -161,7 +240,8 @@ def _hold(session: Session, relation: Relation) -> tuple[str, str, list[Relation
         parts = physical_parts(session, relation)
         # A partition attached between the list and the lock has no lock yet; one replaced is another relation.
         if row is not None and {part.oid for part in parts} == before and _is_still(session, relation):
-            return row[0], row[1], parts
+            files = session.execute(_FILES, ([part.oid for part in parts],)).fetchall()
+            return Held(row[0], row[1], lsn, tuple(parts), frozenset(files))
         session.execute("ROLLBACK")
     raise SourceError(f"postgresql: the partitions of {relation} keep changing", retryable=True)
 
@@ -174,7 +254,7 @@ def _is_still(session: Session, relation: Relation) -> bool:
 
 
 def _pieces(
-    session: Session, projection: Projection, parts: list[Relation], key: Sequence[str], shard_rows: int
+    session: Session, projection: Projection, parts: Sequence[Relation], key: Sequence[str], shard_rows: int
 ) -> tuple[list[tuple[Piece, int]], str | None]:
     """(piece, estimated rows) of the whole relation, and the key column where pieces are key ranges."""
     relation = projection.relation

@@ -8,6 +8,7 @@ still has those five bytes before each tuple, so that nothing need be copied to 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -53,6 +54,13 @@ class Tuples:
     def slice(self, start: int, stop: int) -> Tuples:
         """The rows from ``start`` up to but not including ``stop``."""
         return Tuples(self.data, self.at[:, start:stop], self.size[:, start:stop])
+
+
+@dataclass(slots=True)
+class Waits:
+    """How long a scan has waited for the server, added up over its streams."""
+
+    seconds: float = 0.0
 
 
 class Locate(Protocol):
@@ -136,9 +144,12 @@ class TupleReader:
     """Iterates over a stream as :class:`Tuples` of at most ``rows_max`` rows. Raises SourceError.
 
     The end is believed only when the trailer came, the server's own count equals the rows seen, and nothing follows.
+    ``waits`` counts the seconds in which bytes were waited for.
     """
 
-    def __init__(self, stream: Stream, columns: int, locate: Locate, rows_max: int = BATCH_ROWS) -> None:
+    def __init__(
+        self, stream: Stream, columns: int, locate: Locate, rows_max: int = BATCH_ROWS, waits: Waits | None = None
+    ) -> None:
         self._stream = stream
         self._locate = locate
         self._data = np.empty(BUFFER_BYTES, np.uint8)
@@ -146,6 +157,7 @@ class TupleReader:
         self._at = np.empty((columns, rows_max), np.int32)
         self._size = np.empty((columns, rows_max), np.int32)
         self._headed = self._ended = False
+        self._waits = waits or Waits()
 
     def __iter__(self) -> Iterator[Tuples]:
         rows_seen = 0
@@ -234,6 +246,8 @@ class TupleReader:
         elif self._start:
             self._data[:waiting] = self._data[self._start : self._stop].copy()
         self._start, self._stop = 0, waiting
+        began = time.monotonic()
         got = self._stream.fill(self._data.data[waiting:])
+        self._waits.seconds += time.monotonic() - began
         self._stop += got
         return got > 0

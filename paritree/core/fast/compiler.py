@@ -82,30 +82,33 @@ def kernel(signature: str) -> Callable[[F], F]:
 
 
 def compile_now(function: Any) -> None:
-    """Load a kernel from the cache or compile it, and refuse every other signature."""
+    """Load a kernel from the cache or compile it, and refuse every other signature. Once is enough, more do no harm."""
+    if function.signatures:
+        return
     function.compile(function.paritree_signature)
     function.disable_compile()
-    stamp = _stamp(function.__name__, Path(function.py_func.__code__.co_filename).parent)
+    stamp = _stamp(function)
     if stamp is not None:
         with contextlib.suppress(OSError):
             stamp.touch()
 
 
-def is_cached(name: str, folder: Path = FAST) -> bool:
-    """Whether the kernel of that name, from that folder of sources, was compiled for this machine and kept."""
-    stamp = _stamp(name, folder)
-    return stamp is not None and stamp.exists()
+def is_cached(function: Any) -> bool:
+    """Whether a kernel is ready, or was compiled for this machine and kept."""
+    stamp = _stamp(function)
+    return bool(function.signatures) or (stamp is not None and stamp.exists())
 
 
-def _stamp(name: str, folder: Path) -> Path | None:
+def _stamp(function: Any) -> Path | None:
     """An empty file that says that the cache has a kernel for this kind of processor."""
-    directory = cache_directory(folder)
+    directory = cache_directory(Path(function.py_func.__code__.co_filename).parent)
     if directory is None:
         return None
     host = (
         f"{llvm.get_host_cpu_name()} {llvm.get_host_cpu_features().flatten()} {config.CPU_NAME} {config.CPU_FEATURES}"
     )
-    return directory / f"{name}-{hashlib.blake2b(host.encode(), digest_size=6).hexdigest()}.compiled"
+    kind = hashlib.blake2b(host.encode(), digest_size=6).hexdigest()
+    return directory / f"{function.__name__}-{kind}.compiled"
 
 
 @cache

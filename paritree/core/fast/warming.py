@@ -7,61 +7,63 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import cache
 from threading import Lock
 from typing import Any
 
 from paritree.core.errors import ConfigError
 
-KERNELS = (
-    ("rows", "encode_rows", "digests"),
-    ("sorting", "sorted_order", "sorting"),
-    ("sorting", "gather", "sorting"),
-    ("sketching", "sketch_rows", "sketches"),
-    ("sketching", "probe_rows", "sketches"),
-)
-"""Module, name and purpose of every kernel."""
+KERNELS: dict[str, dict[str, str]] = {
+    "digests": {"encode_rows": "rows"},
+    "sorting": {"sorted_order": "sorting", "gather": "sorting"},
+    "sketches": {"sketch_rows": "sketching", "probe_rows": "sketching"},
+}
+"""Purpose -> the kernels for it and their modules."""
 
 Say = Callable[[str], None]
-_loaded: dict[str, Callable[..., Any]] = {}
 _lock = Lock()
 
 
 def warm(say: Say | None = None) -> bool:
-    """Make every kernel ready. True if any had to be compiled; ``say`` hears of each purpose before it is compiled.
+    """Make every kernel of this package ready. True if any had to be compiled; ``say`` hears of it first.
 
     Raises ConfigError where numba cannot be used. Call it before worker processes start: they find the cache filled.
     """
     compiled = False
-    said: set[str] = set()
-    for _, name, purpose in KERNELS:
-        if not is_cached(name):
-            compiled = True
-            if say is not None and purpose not in said:
-                said.add(purpose)
-                say(f"compiling the {purpose} kernels, once on this machine")
-        kernel(name)
+    for purpose, names in KERNELS.items():
+        compiled |= prepare(purpose, [_function(name) for name in names], say)
     return compiled
 
 
-def is_cached(name: str) -> bool:
-    """Whether a kernel can be loaded without compiling. Raises ConfigError where numba cannot be used."""
-    return name in _loaded or _compiler().is_cached(name)
-
-
-def kernel(name: str) -> Callable[..., Any]:
-    """A kernel, ready to run. Raises ConfigError where numba cannot be used."""
+def prepare(purpose: str, functions: Sequence[Any], say: Say | None = None) -> bool:
+    """Make kernels ready, whoever wrote them. True if any had to be compiled; ``say`` hears of it first, once."""
+    compiler = _compiler()
     with _lock:
-        if name not in _loaded:
-            compiler = _compiler()
-            module = next(module for module, known, _ in KERNELS if known == name)
-            try:
-                function = getattr(importlib.import_module(f"paritree.core.fast.{module}"), name)
+        cold = not all(map(compiler.is_cached, functions))
+        if cold and say is not None:
+            say(f"compiling the kernels for {purpose}, once on this machine")
+        try:
+            for function in functions:
                 compiler.compile_now(function)
-            except compiler.NumbaError as error:
-                raise _unusable(f"{type(error).__name__}: {error}") from error
-            _loaded[name] = function
-        return _loaded[name]
+        except compiler.NumbaError as error:
+            raise _unusable(f"{type(error).__name__}: {error}") from error
+    return cold
+
+
+@cache
+def kernel(name: str) -> Callable[..., Any]:
+    """A kernel of this package, ready to run. Raises ConfigError where numba cannot be used."""
+    function = _function(name)
+    prepare(name, [function])
+    return function
+
+
+def _function(name: str) -> Callable[..., Any]:
+    _compiler()
+    module = next(modules[name] for modules in KERNELS.values() if name in modules)
+    function: Callable[..., Any] = getattr(importlib.import_module(f"paritree.core.fast.{module}"), name)
+    return function
 
 
 def _compiler() -> Any:
