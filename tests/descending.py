@@ -162,3 +162,17 @@ def check(tables: dict[str, Rows], salt: int = 1, rounds_max: int = 3) -> Descen
     assert max(cost.bytes.values()) <= bytes_allowed(tables)
     assert descent.rounds <= rounds_max
     return descent
+
+
+def check_seed(seed: int) -> None:
+    """A small world that the seed decides: 2, 3 or 5 regions, from no difference to all of them."""
+    rng = random.Random(seed)
+    rows = rng.choice([0, 1, 5, 40, 300, 1200])
+    changes = rng.choice([0, 1, 7, rows // 20, rows // 3, rows, 2 * rows])
+    check(make_tables(rng, rng.choice([2, 3, 5]), rows, changes), salt=seed)
+
+
+if __name__ == "__main__":
+    import sys
+
+    check_seed(int(sys.argv[1]))

@@ -16,7 +16,7 @@ from paritree.core.fast import warming
 ROOT = Path(__file__).parents[3]
 WARM_THE_SORT = """
 from paritree.core.fast import warming
-del warming.KERNELS["digests"]
+del warming.KERNELS["digests"], warming.KERNELS["sketches"]
 print(warming.warm(print))
 from paritree.core.fast.compiler import cache_directory
 print(cache_directory())
