@@ -42,7 +42,10 @@ Version = tuple[bytes, ...]
 
 @dataclass(slots=True)
 class Suspect:
-    """One key under watch. ``versions`` is what the last look saw, by region; ``reason`` explains UNKNOWN."""
+    """One key under watch. ``versions`` is what the last look saw, by region; ``reason`` explains UNKNOWN.
+
+    ``columns`` are the column digests of those versions, from the last look that asked for them.
+    """
 
     key_digest: bytes
     versions: dict[str, Version] = field(default_factory=dict)
@@ -70,6 +73,11 @@ class Suspect:
     def counts(self) -> dict[str, int]:
         """Rows under the key, by region."""
         return {region: len(version) for region, version in sorted(self.versions.items())}
+
+    @property
+    def lacks_columns(self) -> bool:
+        """Whether a version of one row is known without its column digests."""
+        return any(len(version) == 1 and region not in self.columns for region, version in self.versions.items())
 
     @property
     def duplicated(self) -> bool:
@@ -116,7 +124,7 @@ class Looks:
             region: [digest for digest, s in self.suspects.items() if region not in s.versions and region not in s.dead]
             for region in self.regions
         }
-        return {region: self._ask(digests) for region, digests in lacking.items() if digests}
+        return {region: self._ask(digests, columns=True) for region, digests in lacking.items() if digests}
 
     def receive_lacking(self, answers: Mapping[str, Sequence[Look]], now: float) -> None:
         """The answers to ``receive_first``'s requests: the first look is complete, judge it."""
@@ -133,7 +141,8 @@ class Looks:
         due = max(s.seen_at for s in still_open) + self._lag_max_s
         if now < due:
             return Wait(due)
-        ask = self._ask([s.key_digest for s in still_open])
+        columns = any(s.lacks_columns for s in still_open)  # they weigh more than all else: asked once where rows rest
+        ask = self._ask([s.key_digest for s in still_open], columns=columns)
         return dict.fromkeys(self.regions, ask)
 
     def receive_again(self, answers: Mapping[str, Sequence[Look]], now: float) -> None:
@@ -142,17 +151,19 @@ class Looks:
         still_open = [s for s in self.suspects.values() if s.fate is Fate.OPEN]
         before = {s.key_digest: dict(s.versions) for s in still_open}
         for suspect in still_open:
-            suspect.versions, suspect.columns, suspect.dead = {}, {}, {}
+            suspect.versions, suspect.dead = {}, {}
         for region, looks in answers.items():
             for look in looks:
                 if look.key_digest in before:
+                    if before[look.key_digest].get(region) != look.fresh:
+                        self.suspects[look.key_digest].columns.pop(region, None)
                     self._note(region, look)
         self._judge(still_open, before, now)
 
-    def _ask(self, key_digests: Sequence[bytes]) -> AskDetail:
+    def _ask(self, key_digests: Sequence[bytes], *, columns: bool) -> AskDetail:
         sealed = {digest: self._sealed[digest] for digest in key_digests if digest in self._sealed}
         ks = sorted({int.from_bytes(digest[:8], "big") for digest in key_digests})
-        return AskDetail(np.array(ks, np.uint64), tuple(key_digests), sealed, columns=True)
+        return AskDetail(np.array(ks, np.uint64), tuple(key_digests), sealed, columns=columns)
 
     def _require(self, answers: Mapping[str, Sequence[Look]]) -> None:
         if missing := sorted(set(self.regions) - set(answers)):

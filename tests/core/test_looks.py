@@ -146,3 +146,30 @@ def test_differing_columns_compare_regions_with_one_row():
     one, two = (b"1" * 8, b"x" * 8), (b"1" * 8, b"y" * 8)
     first(looks, 0.0, eu=look(A, columns=one), us=look(B, columns=two), ap=None)
     assert differing_columns(suspect(looks), ["id", "amount"]) == ["amount"]
+
+
+def columns_asked(looks: Looks, now: float) -> bool:
+    asks = looks.again(now)
+    assert not isinstance(asks, Wait)
+    [asked] = {ask.columns for ask in asks.values()}
+    return asked
+
+
+def test_columns_are_not_asked_again_of_rows_that_rest():
+    looks = make(lag_max_s=0.0)
+    first(looks, 0.0, eu=look(A, columns=(b"1" * 8,)), us=look(B, columns=(b"2" * 8,)))
+    assert not columns_asked(looks, 0.0)
+    again(looks, 0.0, eu=look(A), us=look(B))
+    assert suspect(looks).fate is Fate.CONFIRMED
+    assert differing_columns(suspect(looks), ["amount"]) == ["amount"]
+
+
+def test_columns_of_a_row_that_changed_are_asked_anew():
+    looks = make(lag_max_s=0.0)
+    first(looks, 0.0, eu=look(A, columns=(b"1" * 8, b"0" * 8)), us=look(B, columns=(b"2" * 8, b"0" * 8)))
+    again(looks, 0.0, eu=look(A), us=look(C))
+    assert suspect(looks).fate is Fate.OPEN
+    assert columns_asked(looks, 0.0)
+    again(looks, 0.0, eu=look(A, columns=(b"1" * 8, b"0" * 8)), us=look(C, columns=(b"1" * 8, b"3" * 8)))
+    assert suspect(looks).fate is Fate.CONFIRMED
+    assert differing_columns(suspect(looks), ["id", "amount"]) == ["amount"]
