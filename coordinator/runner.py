@@ -75,7 +75,8 @@ def _every(sweep: Sweep, report: Mapping[str, Any]) -> list[dict[str, Any]]:
     listed: list[dict[str, Any]] = list(report["findings"])
     if sweep.conclusion is None:
         return listed
-    return listed + [finding.report(None) for finding in sweep.conclusion.findings[len(listed) :]]
+    keys = len(listed) - (sweep.conclusion.loss is not None)  # a range comes first, whatever the limit
+    return listed + [finding.report(None) for finding in sweep.conclusion.findings[keys:]]
 
 
 def _traffic(links: Mapping[str, RegionLink], sweep_id: str) -> list[Traffic]:

@@ -44,6 +44,7 @@ from paritree.core.messages import (
     Revealed,
 )
 from paritree.core.profile import CANONICAL_VERSION, Profile
+from paritree.core.ranges import RangeFinding, bulk_loss
 from paritree.wire.link import RegionLink
 
 _log = structlog.get_logger("paritree.coordinator")
@@ -94,6 +95,7 @@ class Sweep:
     facts: dict[str, RegionFacts] = field(init=False)
     conclusion: Conclusion | None = field(init=False, default=None)
     _rounds: int = field(init=False, default=0)
+    _loss: RangeFinding | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.facts = {name: RegionFacts(name) for name in self.regions}
@@ -108,7 +110,9 @@ class Sweep:
             await self._begin()
             self._exclude_other_headers()
             suspects, incomplete = await self._compare()
-            self.conclusion = conclude(suspects, list(self.facts.values()), self.profile.row_columns, incomplete)
+            self.conclusion = conclude(
+                suspects, list(self.facts.values()), self.profile.row_columns, incomplete, self._loss
+            )
             clear = await self._reveal(self.conclusion)
         finally:
             await self._end()
@@ -122,6 +126,12 @@ class Sweep:
     @property
     def _comparable(self) -> dict[str, Ready]:
         return {name: f.ready for name, f in self.facts.items() if f.ready is not None and not f.excluded}
+
+    @property
+    def _descended(self) -> dict[str, Ready]:
+        """The regions that are compared key by key."""
+        gone = self._loss.gone_in if self._loss else ()
+        return {name: ready for name, ready in self._comparable.items() if name not in gone}
 
     def _exclude(self, lost: RegionLost) -> None:
         _log.warning("region excluded", sweep=self.sweep_id, region=lost.region, reason=lost.message)
@@ -161,9 +171,13 @@ class Sweep:
 
     async def _compare(self) -> tuple[list[Suspect], dict[str, str]]:
         """Descend and look over the comparable regions; start again without a region that was lost on the way."""
-        while len(self._comparable) >= limits.REGIONS_MIN:
+        while True:
+            self._loss = bulk_loss({name: r.rows + r.dead.total for name, r in self._comparable.items()})
+            self._rounds = 1 if self._comparable else 0
+            if len(self._descended) < limits.REGIONS_MIN:
+                return [], {}
             try:
-                outcome = await self._descend(self._comparable)
+                outcome = await self._descend(self._descended)
                 if outcome.broken:
                     for name, reason in outcome.broken.items():
                         self._exclude(RegionLost(name, reason))
@@ -171,7 +185,6 @@ class Sweep:
                 return await self._look(outcome)
             except RegionLost as lost:
                 self._exclude(lost)
-        return [], {}
 
     async def _descend(self, ready: Mapping[str, Ready]) -> Outcome:
         sealing = [name for name, r in ready.items() if r.sealed_keys]
@@ -196,7 +209,7 @@ class Sweep:
         return nodes_answer(name, ask, parts)
 
     async def _look(self, outcome: Outcome) -> tuple[list[Suspect], dict[str, str]]:
-        ready = self._comparable
+        ready = self._descended
         looks = Looks(list(ready), outcome.ks, self.options.lag_max_s)
         clock = self.surroundings.clock
         if outcome.ks:

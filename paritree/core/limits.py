@@ -28,6 +28,9 @@ KEYS_A_DETAIL_MAX: Final = 8_192
 SKETCH_CELLS_MAX: Final = 1 << 20
 """Cells a table of one sketch: 96 MiB at either side, two million differences; beyond that nodes are listed."""
 
+RANGE_ROWS_MIN: Final = 1 << 18
+"""Rows that a region lacks before counts alone tell it: fewer are looked at key by key, which takes 1 KB a key."""
+
 LOOKS_MAX: Final = 5
 """Looks at a suspect before it is called unsettled: two confirm, three more give a moving row time to rest."""
 

@@ -11,6 +11,7 @@ from typing import Any
 from paritree.core.digest import token
 from paritree.core.looks import Fate, Suspect, differing_columns
 from paritree.core.messages import ByteClass, Ready
+from paritree.core.ranges import RangeFinding
 
 REPORT_VERSION = 1
 
@@ -92,6 +93,7 @@ class Conclusion:
     unsettled_keys: tuple[Suspect, ...]
     healed: int
     stated: tuple[Stated, ...]
+    loss: RangeFinding | None = None
 
     @property
     def verdict(self) -> Verdict:
@@ -101,7 +103,11 @@ class Conclusion:
 
 
 def conclude(
-    suspects: Iterable[Suspect], facts: Sequence[RegionFacts], columns: Sequence[str], incomplete: Mapping[str, str]
+    suspects: Iterable[Suspect],
+    facts: Sequence[RegionFacts],
+    columns: Sequence[str],
+    incomplete: Mapping[str, str],
+    loss: RangeFinding | None = None,
 ) -> Conclusion:
     """Judge a sweep. ``incomplete`` names what could not be compared (regions -> reason) beside excluded regions."""
     compared = [f for f in facts if f.ready is not None and not f.excluded]
@@ -123,8 +129,9 @@ def conclude(
             unsettled.append(suspect)
         else:
             unknown.append(suspect)
-    stated = _stated(findings, unknown, unsettled, facts, compared, incomplete)
-    return Conclusion(tuple(findings), tuple(unknown), tuple(unsettled), healed, tuple(stated))
+    told = [Stated(Verdict.DIFFERENT, tuple(loss.rows), loss.reason)] if loss else []
+    stated = [*told, *_stated(findings, unknown, unsettled, facts, compared, incomplete, loss)]
+    return Conclusion(tuple(findings), tuple(unknown), tuple(unsettled), healed, tuple(stated), loss)
 
 
 def _finding(suspect: Suspect, columns: Sequence[str], silent: bool) -> Finding:
@@ -148,8 +155,9 @@ def _stated(
     facts: Sequence[RegionFacts],
     compared: Sequence[RegionFacts],
     incomplete: Mapping[str, str],
+    loss: RangeFinding | None,
 ) -> list[Stated]:
-    names = tuple(f.name for f in compared)
+    names = tuple(f.name for f in compared if loss is None or f.name not in loss.gone_in)
     stated: list[Stated] = []
     kinds = Counter(f.kind for f in findings)
     if kinds:
@@ -167,6 +175,8 @@ def _stated(
     if unsettled:
         stated.append(Stated(Verdict.UNSETTLED, names, f"{len(unsettled)} keys kept changing through all looks"))
     if not stated:
+        if loss and len(names) < 2:  # what is left has nothing to be equal to
+            return []
         if len(compared) < 2:
             return [Stated(Verdict.UNKNOWN, tuple(f.name for f in facts), "fewer than two regions could be compared")]
         point = all(f.ready is not None and f.ready.point for f in compared)
@@ -204,6 +214,7 @@ def report(conclusion: Conclusion, context: ReportContext) -> dict[str, Any]:
     missing = Counter(region for f in findings if f.kind is not Kind.DUPLICATE for region in f.missing_in)
     duplicate = {f.name: f.ready.duplicate_keys for f in context.facts if f.ready and f.ready.duplicate_keys}
     silent = any(f.ready is not None and f.ready.disclosure == "nothing" for f in context.facts)
+    lost = [conclusion.loss.report()] if conclusion.loss else []
 
     def key_entry(suspect: Suspect) -> dict[str, Any]:
         name = None if silent else token(suspect.key_digest)
@@ -232,10 +243,11 @@ def report(conclusion: Conclusion, context: ReportContext) -> dict[str, Any]:
             "healed": conclusion.healed,
             "unknown": len(conclusion.unknown_keys),
         },
-        "findings_total": len(findings),
-        "findings": sorted(
-            (f.report(context.clear.get(f.key_digest)) for f in findings[: context.limit]), key=_reading_order
-        ),
+        "findings_total": len(lost) + len(findings),
+        "findings": [
+            *lost,
+            *sorted((f.report(context.clear.get(f.key_digest)) for f in findings[: context.limit]), key=_reading_order),
+        ],
         "unknown_keys": [key_entry(s) for s in conclusion.unknown_keys[: context.limit]],
         "unsettled_keys": [key_entry(s) for s in conclusion.unsettled_keys[: context.limit]],
         "notes": list(context.notes),
