@@ -168,17 +168,23 @@ class DaskExecutor(Executor):
                     n_workers=options.workers,
                     threads_per_worker=1,
                     processes=True,
-                    dashboard_address=None,
+                    dashboard_address="127.0.0.1:0",  # None would try port 8787, and say so where it is taken
+                    scheduler_kwargs={"dashboard": False},
                     security=security,
                     host="127.0.0.1",
                     silence_logs=logging.ERROR,
                 )
                 self._client = Client(self._cluster, security=security, set_as_default=False)
-        except (OSError, TimeoutError) as error:
+        except (OSError, TimeoutError, RuntimeError) as error:  # the last: a worker process that does not start
             if self._cluster is not None:
                 self._cluster.close()
+            if not options.address:
+                raise SourceError(
+                    f"the local Dask cluster did not start: {error}",
+                    next_step="take the executor threads, or look into the log for the reason",
+                ) from None
             raise SourceError(
-                f"the Dask scheduler {options.address or '(local)'} cannot be reached: {error}",
+                f"the Dask scheduler {options.address} cannot be reached: {error}",
                 next_step="check [executor] scheduler_address and its certificate files in the agent file",
                 retryable=True,
             ) from None

@@ -99,7 +99,7 @@ class Snapshots(Generic[Result]):
                 return
         raise SourceError(
             f"the table could not be read in snapshots of {self._max_s:g} s: reading what had changed took longer",
-            next_step="raise snapshot_max_s in [throttle]",
+            next_step="raise snapshot_max_s, or max_rate_rows_s, in [throttle]",
         )
 
     def position(self) -> Position:

@@ -48,7 +48,6 @@ CODECS = {"paritree.wire.codec", "paritree.wire.control"}
 """The only modules that know generated messages: one for agents, one for operators."""
 DASK = {"edge_agent.executors"}
 DRIVERS = {
-    "asyncpg": ("edge_agent.connectors.postgresql",),
     "psycopg": ("edge_agent.connectors.postgresql",),
     "cassandra": ("edge_agent.connectors.cassandra",),
     "duckdb": ("edge_agent.connectors.duckdb", "paritree.demo"),
