@@ -93,10 +93,11 @@ class Index:
 
     def find(self, ks: Sequence[int]) -> Iterator[Entry]:
         """Every row whose k is among ``ks``."""
-        for k in ks:
-            for run in self.runs:
-                low, high = _window(run, k, k + 1)
-                for row in range(low, high):
+        wanted = np.array(sorted(set(ks)), np.uint64)
+        for run in self.runs:
+            low, high = np.searchsorted(run.k, wanted, "left"), np.searchsorted(run.k, wanted, "right")
+            for position in np.flatnonzero(high > low).tolist():
+                for row in range(int(low[position]), int(high[position])):
                     yield Entry(run.key_digests(row, row + 1).tobytes(), run.row_digest(row), run.locator(row))
 
     def duplicates(self) -> int:
