@@ -104,12 +104,15 @@ class _Demo:
         """All of it; returns the document that is shown."""
         from paritree.demo import files, processes
 
-        self._warm()
-        planted, data_bytes = self._build()
-        self._say("certificates and the key that only the regions share")
-        for command in self._folder.key_commands:
-            self._command(command)
-        self._folder.write_settings(processes.free_port(files.HOST))
+        with processes.compiling() as compiler:
+            planted, data_bytes = self._build()
+            self._say("certificates and the key that only the regions share")
+            for command in self._folder.key_commands:
+                self._command(command)
+            self._folder.write_settings(processes.free_port(files.HOST))
+            if compiler.poll() is None:
+                self._say("waiting for the kernels, which are compiled once on this machine")
+            processes.compiled(compiler)
         with processes.Servers(self._folder.path) as servers:
             self._start(servers)
             report = self._sweep(servers)
@@ -117,12 +120,6 @@ class _Demo:
 
     def _say(self, text: str) -> None:
         note(f"[{time.monotonic() - self._began:5.1f} s] {text}")
-
-    def _warm(self) -> None:
-        """Compile the kernels once, rather than in three agents at the same time."""
-        from paritree.core.fast.warming import warm
-
-        warm(self._say)
 
     def _build(self) -> tuple[Planted, dict[str, int]]:
         from paritree.demo.drift import plant

@@ -7,7 +7,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -16,6 +17,8 @@ from paritree.core.errors import PeerError
 
 STOP_S_MAX: Final = 15.0
 """A server that was told to stop and has not after that is killed; stopping takes well below a second."""
+COMPILE_S_MAX: Final = 300.0
+"""Compiling takes some ten seconds of one core; a machine may be old and busy."""
 LOG_TAIL_CHARS: Final = 1_500
 
 
@@ -35,6 +38,28 @@ def free_port(host: str) -> int:
         probe.bind((host, 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+@contextmanager
+def compiling() -> Iterator[subprocess.Popen[bytes]]:
+    """Compile the kernels beside other work, once rather than in three agents at the same time; see ``compiled``."""
+    code = "from paritree.core.fast.warming import warm; warm()"
+    process = subprocess.Popen([sys.executable, "-P", "-c", code], env=environment(), stdin=subprocess.DEVNULL)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def compiled(process: subprocess.Popen[bytes]) -> None:
+    """Wait until the kernels are there. Raises PeerError when they could not be compiled."""
+    try:
+        code = process.wait(COMPILE_S_MAX)
+    except subprocess.TimeoutExpired:
+        raise PeerError(f"the kernels were not compiled after {COMPILE_S_MAX:.0f} s") from None
+    if code:
+        raise PeerError(f"compiling the kernels ended with exit code {code}; its message is above")
 
 
 class Servers:
