@@ -40,9 +40,7 @@ def diff(
     executor: Annotated[str, typer.Option(metavar="auto|serial|threads|dask", help="How shards are scanned.")] = "auto",
     workers: Annotated[int, typer.Option(metavar="N", min=1, help="Threads or worker processes.")] = 2,
     shard_rows: Annotated[int, typer.Option(metavar="N", min=1, help="Rows of one scan task.")] = 250_000,
-    max_rate: Annotated[
-        float | None, typer.Option(metavar="ROWS", min=1, help="Rows a second read from each table; default: no limit.")
-    ] = None,
+    max_rate: Annotated[float | None, typer.Option(metavar="ROWS", min=1, help="Rows a second of each table.")] = None,
     digester: Annotated[str, typer.Option(metavar="auto|compiled|plain", hidden=True)] = "auto",
     as_json: JsonFlag = False,
 ) -> None:
@@ -60,10 +58,8 @@ def diff(
     _one_of("--reveal", reveal, ("keys", "tokens"))
     _one_of("--executor", executor, EXECUTORS)
     _one_of("--digester", digester, DIGESTERS)
-    if not math.isfinite(lag_max):
-        raise ConfigError("--lag-max: not a number of seconds", next_step="e.g. --lag-max 2")
-    if max_rate is not None and not math.isfinite(max_rate):
-        raise ConfigError("--max-rate: not a number of rows a second", next_step="e.g. --max-rate 50000")
+    _finite("--lag-max", lag_max, "seconds")
+    _finite("--max-rate", max_rate, "rows a second")
     if key == "*":
         raise ConfigError("--key '*' (tables without a key) is not there yet", next_step="name key columns: --key a,b")
     question = Question(
@@ -106,6 +102,11 @@ def _compared(question: Question) -> dict[str, Any]:
 def _one_of(flag: str, given: str, allowed: Sequence[str]) -> None:
     if given not in allowed:
         raise ConfigError(f"{flag} {given}: no such choice", next_step=f"one of {', '.join(allowed)}")
+
+
+def _finite(flag: str, given: float | None, unit: str) -> None:
+    if given is not None and not math.isfinite(given):
+        raise ConfigError(f"{flag} {given}: not a number of {unit}", next_step=f"e.g. {flag} 2")
 
 
 def _names(text: str) -> list[str]:

@@ -21,7 +21,7 @@ from edge_agent.pace import Throttle
 from edge_agent.snapshots import PASSES_MAX, Snapshots
 from paritree.core.digest import DatasetKeys
 from paritree.core.display import key_values
-from paritree.core.errors import ConfigError, SourceError
+from paritree.core.errors import SourceError
 from paritree.core.messages import Progress
 from paritree.core.profile import Binding, Profile
 
@@ -335,37 +335,6 @@ def test_searching_for_keys_keeps_to_the_limit_too(filled: PgCase, tmp_path: Pat
         assert not caught.value.retryable
         found = search(copy_of(filled, Throttle(snapshot_max_s=60)), executor, [key_digest])
     assert found == [(key_digest, run.locator(0))]
-
-
-def test_the_load_of_a_server_is_seen(filled: PgCase) -> None:
-    assert filled.connector.load(None, None) == ""
-    assert filled.connector.load(0.0, 0) == ""
-    with filled.session() as other:
-
-        def sleep() -> None:
-            with pytest.raises(psycopg.errors.QueryCanceled):
-                other.execute("SELECT pg_sleep(600)")
-
-        busy = threading.Thread(target=sleep)
-        busy.start()
-        try:
-            while not (reason := filled.connector.load(None, 0)):
-                assert busy.is_alive()
-            assert reason == "1 backends are active, more than 0"
-            assert filled.connector.load(None, 1) == ""
-        finally:
-            other.cancel()
-            busy.join(20)
-    assert not busy.is_alive()
-
-
-def test_a_role_that_cannot_see_the_load_is_told_so(filled: PgCase) -> None:
-    role = filled.role("blind", "GRANT SELECT ON t")
-    with pytest.raises(ConfigError, match="cannot see replication and other sessions") as caught:
-        filled.connect(role).load(1.0, None)
-    assert caught.value.next_step.startswith(f'GRANT pg_read_all_stats TO "{role}"')
-    filled.run(f"GRANT pg_read_all_stats TO {role}")
-    assert filled.connect(role).load(1.0, None) == ""
 
 
 def test_a_loaded_server_makes_the_scan_wait_and_then_go_on(filled: PgCase, tmp_path: Path) -> None:

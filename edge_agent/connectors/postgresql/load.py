@@ -12,7 +12,8 @@ SELECT pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE'),
        (SELECT max(EXTRACT(EPOCH FROM replay_lag)) FROM pg_catalog.pg_stat_replication)::float8,
        CASE WHEN pg_catalog.pg_is_in_recovery()
                  AND pg_catalog.pg_last_wal_receive_lsn() IS DISTINCT FROM pg_catalog.pg_last_wal_replay_lsn()
-            THEN EXTRACT(EPOCH FROM pg_catalog.now() - pg_catalog.pg_last_xact_replay_timestamp()) END::float8,
+            THEN EXTRACT(EPOCH FROM pg_catalog.now() - COALESCE(pg_catalog.pg_last_xact_replay_timestamp(),
+                                                                pg_catalog.pg_postmaster_start_time())) END::float8,
        (SELECT count(*) FROM pg_catalog.pg_stat_activity
          WHERE state = 'active' AND backend_type = 'client backend' AND pid <> pg_catalog.pg_backend_pid()
            AND application_name <> pg_catalog.current_setting('application_name'))
@@ -20,7 +21,8 @@ SELECT pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE'),
 
 
 def reason(session: Session, replica_lag_max_s: float | None, backends_active_max: int | None) -> str:
-    """Why to wait, "" if there is no reason. The lag is that of the slowest replica, on a replica its own.
+    """Why to wait, "" if there is no reason. The lag is that of the slowest replica, on a replica its own
+    (since its start where it has not replayed a transaction yet).
 
     Raises ConfigError where the role cannot see it: the views show nothing then, which would look like no load.
     """
