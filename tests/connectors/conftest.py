@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import itertools
 import sys
-import tomllib
 from collections.abc import Iterator
-from importlib import import_module, resources
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +19,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from switches.base import Switches
+from switches.found import switches_of, type_rows
 
 from edge_agent.connectors.registry import GROUP
 
@@ -30,26 +29,6 @@ if TYPE_CHECKING:
 
 _DATABASES = itertools.count()
 ENGINES = sorted(point.name for point in entry_points(group=GROUP))
-
-
-def switches_of(engine: str) -> type[Switches]:
-    """The one class of switches of an engine."""
-    module = import_module(f"switches.{engine}")
-    (found,) = (
-        kind
-        for kind in vars(module).values()
-        if isinstance(kind, type) and issubclass(kind, Switches) and getattr(kind, "engine", "") == engine
-    )
-    return found
-
-
-def type_rows(engine: str) -> list[str]:
-    """``package:row`` of every row of the engine's translation tables."""
-    out: list[str] = []
-    for package in switches_of(engine).packages:
-        with resources.files(package).joinpath("types.toml").open("rb") as file:
-            out += [f"{package.rpartition('.')[2]}:{row}" for row in tomllib.load(file)]
-    return [row for row in out if row not in switches_of(engine).other_rows]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from reading import INT, same, values
 from switches.base import Dead, Refused, Switches
+from switches.found import switches_of, type_rows
 
 from edge_agent.connectors.contract import Connector
 from paritree.core.canonical import encode
@@ -68,6 +69,4 @@ def why_dead(found: Any, kind: LogicalType) -> str:
 
 
 def test_every_row_has_a_sample_and_no_other(engine: str) -> None:
-    from conftest import switches_of, type_rows  # the rows are found where the tests are made
-
     assert sorted(switches_of(engine).samples) == sorted(type_rows(engine))

@@ -94,13 +94,13 @@ class Csv:
         )
         row = token + self.delimiter * (len(known) - 1) + "\n"
         with self._stream(path, row) as stream, self._explained(path, bad):
-            batches = pa_csv.open_csv(stream, self._reading(), self._parsing(len(known), bad), convert)
             held: pa.RecordBatch | None = None
-            for batch in batches:
-                if batch.num_rows:
-                    if held is not None:
-                        yield held
-                    held = batch
+            with pa_csv.open_csv(stream, self._reading(), self._parsing(len(known), bad), convert) as batches:
+                for batch in batches:
+                    if batch.num_rows:
+                        if held is not None:
+                            yield held
+                        held = batch
         if held is None or held.column(0)[-1].as_py() != token.encode():
             raise SourceError(f"{path}: a quote is never closed", next_step="fix the file, or set quote= in the URL")
         yield held.slice(0, held.num_rows - 1)
@@ -125,8 +125,13 @@ class Csv:
         if self.header:
             return self.header
         try:
-            with self._stream(path, "") as stream, translated(path, self.name):
-                return tuple(pa_csv.open_csv(stream, self._reading(), self._parsing(0, [])).schema.names)
+            with (
+                self._stream(path, "") as stream,
+                translated(path, self.name),
+                # closed: what still reads ahead when the process ends would abort it
+                pa_csv.open_csv(stream, self._reading(), self._parsing(0, [])) as batches,
+            ):
+                return tuple(batches.schema.names)
         except SourceError as error:
             raise ConfigError(
                 f"{path}: no header with column names can be read",
