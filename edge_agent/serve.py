@@ -12,6 +12,7 @@ from typing import Any, Final
 import structlog
 
 from edge_agent.build import Copy
+from edge_agent.connectors.bastion import Bastion
 from edge_agent.connectors.contract import Source
 from edge_agent.connectors.registry import connector_class
 from edge_agent.executors import DaskOptions, Executor, SharedExecutor, open_executor
@@ -20,6 +21,7 @@ from edge_agent.policy import Policy
 from edge_agent.service import Service
 from edge_agent.session import AgentSession
 from edge_agent.spool import held_spool
+from edge_agent.tunnel import Leading, straight, through
 from paritree.config.agent import AgentConfig, Connection, Held, held
 from paritree.config.toml import near
 from paritree.core.digest import DatasetKeys
@@ -35,6 +37,8 @@ TIMEOUT_OPTIONS: Final[Mapping[str, tuple[str, int]]] = {
     "cassandra": ("timeout_s", 1),
 }
 """Where a connector takes ``statement_timeout_s``, and the units of its option in a second."""
+SECRETS: Final = ("password", "ssh_key_passphrase")
+"""The fields of a connection that point to secrets, which its source has under the same names."""
 _log = structlog.get_logger("paritree.agent")
 
 
@@ -147,8 +151,18 @@ def source_of(config: AgentConfig, name: str, connection: Connection) -> Source:
     timed = TIMEOUT_OPTIONS.get(connection.url.partition(":")[0])
     if timed is not None and config.statement_timeout_s is not None:
         options.setdefault(timed[0], str(round(config.statement_timeout_s * timed[1])))
-    password = config.secret(connection.password, f"connections.{name}.password")
-    return Source(connection.url, options, {} if password is None else {"password": password})
+    options |= connection.ssh_options()
+    secrets = {key: config.secret(getattr(connection, key), f"connections.{name}.{key}") for key in SECRETS}
+    return Source(connection.url, options, {key: secret for key, secret in secrets.items() if secret is not None})
+
+
+def leading_of(config: AgentConfig) -> Leading:
+    """The way to the coordinator. Raises ConfigError for an unreadable secret."""
+    link = config.coordinator
+    if not link.ssh:
+        return straight
+    passphrase = config.secret(link.ssh_key_passphrase, "coordinator.ssh_key_passphrase")
+    return through(Bastion.of(link.ssh_options(), {} if passphrase is None else {"ssh_key_passphrase": passphrase}))
 
 
 def policy_of(config: AgentConfig) -> Policy:
@@ -166,7 +180,8 @@ def executor_of(config: AgentConfig) -> Callable[[], Executor]:
 
 
 async def _serve(service: Service, config: AgentConfig, tls: Tls) -> int:
-    session = AgentSession(service, Address.parse(config.coordinator.address), tls, rng=random.Random())
+    address, leading = Address.parse(config.coordinator.address), leading_of(config)
+    session = AgentSession(service, address, tls, rng=random.Random(), leading=leading)
     stopped: asyncio.Future[signal.Signals] = asyncio.get_running_loop().create_future()
     _log.info("agent started", region=config.region, agent=config.name, datasets=len(service.hello().datasets))
     running = asyncio.create_task(session.run())

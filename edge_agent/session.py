@@ -17,6 +17,7 @@ import grpc.aio
 import structlog
 
 from edge_agent.exchanges import Exchanges
+from edge_agent.tunnel import Leading, straight
 from paritree.core import limits
 from paritree.core.errors import InvariantBroken, ParitreeError, PeerError
 from paritree.core.ledger import ByteLedger
@@ -49,8 +50,12 @@ class AgentSession:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         now: Callable[[], float] = time.monotonic,
         keepalive_s: float = limits.KEEPALIVE_S,
+        leading: Leading = straight,
     ) -> None:
-        """``rng`` draws the pauses between dials, ``sleep`` waits them, ``now`` gives monotonic seconds."""
+        """``leading`` tells where to dial for ``address``: a tunnel's end, or the address itself.
+
+        ``rng`` draws the pauses between dials, ``sleep`` waits them, ``now`` gives monotonic seconds.
+        """
         self._service = service
         self._address = address
         self._tls = tls
@@ -58,6 +63,7 @@ class AgentSession:
         self._sleep = sleep
         self._now = now
         self._keepalive_s = keepalive_s
+        self._leading = leading
         self._exchanges = Exchanges(service)
         self.ledger = ByteLedger()
         self.connected = asyncio.Event()
@@ -86,14 +92,14 @@ class AgentSession:
     async def _connection(self) -> ParitreeError:
         """One connection from the dial to its end; returns why it ended. Raises it when that is for good."""
         try:
-            await look(self._address, self._tls)
-            channel = open_channel(self._address, self._tls, keepalive_s=self._keepalive_s)
-            async with channel:
-                call = open_stream(channel, codec.ATTACH)
-                try:
-                    await self._contained(self._converse(call))
-                finally:
-                    call.cancel()
+            async with self._leading(self._address) as address:
+                await look(address, self._tls)
+                async with open_channel(address, self._tls, keepalive_s=self._keepalive_s) as channel:
+                    call = open_stream(channel, codec.ATTACH)
+                    try:
+                        await self._contained(self._converse(call))
+                    finally:
+                        call.cancel()
         except ParitreeError as error:
             if not error.retryable:
                 raise

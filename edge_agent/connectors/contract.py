@@ -39,7 +39,7 @@ letter. A connector never drops a row and never invents a value.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, Self
 
@@ -136,6 +136,18 @@ class Connector(ABC):
     def connect(cls, source: Source) -> Self:
         """Open the source. Raises SourceError (unreachable, refused) or ConfigError (unusable URL or option)."""
 
+    @classmethod
+    def through(cls, source: Source, local_port: Callable[[str, int], int]) -> Source:
+        """The same source at this machine's end of a tunnel; ``local_port`` opens one to a host and port.
+
+        Certificates are still checked against the source's own name. Raises ConfigError where that is not possible.
+        """
+        del source, local_port
+        raise ConfigError(
+            f"{cls.engine}: there is no server that an SSH bastion could lead to",
+            next_step="remove ssh from this connection",
+        )
+
     @abstractmethod
     def tables(self) -> list[str]:
         """The user's tables, as names that ``describe`` takes; what ``paritree init`` offers."""
@@ -182,6 +194,7 @@ class Connector(ABC):
 
     def advice(self, table: str) -> list[str]:
         """What ``paritree doctor`` should tell about this table (privileges, settings, types), each with its fix."""
+        del table
         return []
 
     def __enter__(self) -> Self:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 from importlib.metadata import entry_points
 
+from edge_agent.connectors.bastion import OPTIONS as BASTION_OPTIONS
 from edge_agent.connectors.contract import Connector, Source
 from paritree.core.errors import ConfigError
 
@@ -28,5 +29,13 @@ def connector_class(url: str) -> type[Connector]:
 
 
 def connect(source: Source) -> Connector:
-    """Open a source with the connector of its URL's scheme. Raises ConfigError or SourceError."""
+    """Open a source with the connector of its URL's scheme. Raises ConfigError or SourceError.
+
+    The option ``ssh`` (``user@bastion``, ``user@bastion:port``) leads the connection through an SSH bastion, with the
+    host keys in ``ssh_known_hosts`` and the user's key ``ssh_key``; see :mod:`edge_agent.connectors.bastion`.
+    """
+    if any(name in source.options for name in BASTION_OPTIONS):
+        from edge_agent.connectors.forwards import connect_through
+
+        return connect_through(connector_class(source.url), source)
     return connector_class(source.url).connect(source)

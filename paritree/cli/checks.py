@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edge_agent.connectors.contract import Connector, Source
 from edge_agent.connectors.registry import connect
-from edge_agent.serve import agent_tls, source_of
+from edge_agent.serve import agent_tls, leading_of, source_of
 from paritree.cli.adhoc import Target, described, parse_target
 from paritree.config.agent import AgentConfig, Held, held, load_agent
 from paritree.core.derive import derive_profile
@@ -151,7 +151,8 @@ def _spool(folder: Path) -> str:
 
 
 async def _coordinator(config: AgentConfig) -> str:
-    await look(Address.parse(config.coordinator.address), agent_tls(config))
+    async with leading_of(config)(Address.parse(config.coordinator.address)) as address:
+        await look(address, agent_tls(config))
     return config.coordinator.address
 
 

@@ -15,6 +15,9 @@
     [connections.main]
     url = "postgresql://paritree_reader@db.internal/shop"
     password = "env:PGPASSWORD"
+    ssh = "paritree@bastion.example.org"
+    ssh_known_hosts = "known_hosts"
+    ssh_key = "id_ed25519"
 
     [executor]
     kind = "threads"
@@ -35,7 +38,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import parse_qs, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
@@ -77,8 +80,50 @@ def _segment(name: str) -> str:
 Segment = Annotated[str, AfterValidator(_segment)]
 
 
-class CoordinatorLink(Part):
-    """How the agent reaches the coordinator: it dials out, over mutual TLS."""
+def _bastion(text: str) -> str:
+    user, separator, host = text.rpartition("@")
+    if not separator or not user or not host or set(text) & set("/ \t,") or "@" in user or ":" in user:
+        # Not repeated: somebody may have written a password into it.
+        raise Fault("it is not user@host or user@host:port", 'write it like ssh = "user@bastion.example.org:22"')
+    return text
+
+
+class Bastioned(Part):
+    """What may be reached through an SSH bastion, whose host key has to be known beforehand; nothing else is trusted.
+
+    The bastion has to allow TCP forwarding to the one host and port. ``~/.ssh/config`` is not read.
+    """
+
+    ssh: Annotated[str, AfterValidator(_bastion)] | None = None
+    """``user@bastion`` or ``user@bastion:port``; default: reached without a bastion."""
+    ssh_known_hosts: ConfigPath | None = None
+    """The file with the bastion's host key, in OpenSSH's form; default ``~/.ssh/known_hosts``. Never written to."""
+    ssh_key: ConfigPath | None = None
+    """The private key to log in with; default: the keys of the ssh-agent (``SSH_AUTH_SOCK``)."""
+    ssh_key_passphrase: SecretSpec | None = None
+    """The passphrase of that key, where it has one (PKCS 8; OpenSSH's encrypted form is for the ssh-agent)."""
+
+    @model_validator(mode="after")
+    def _of_a_bastion(self) -> Self:
+        if self.ssh is None:
+            for name in ("ssh_known_hosts", "ssh_key", "ssh_key_passphrase"):
+                if getattr(self, name) is not None:
+                    raise Fault(f"{name} without ssh", f'add ssh = "user@bastion", or remove {name}')
+        if self.ssh_key_passphrase is not None and self.ssh_key is None:
+            raise Fault("ssh_key_passphrase without ssh_key", "add ssh_key, or remove ssh_key_passphrase")
+        return self
+
+    def ssh_options(self) -> dict[str, str]:
+        """The options of a source that are about its bastion, without those that are not set."""
+        options = {name: getattr(self, name) for name in ("ssh", "ssh_known_hosts", "ssh_key")}
+        return {name: str(value) for name, value in options.items() if value is not None}
+
+
+class CoordinatorLink(Bastioned):
+    """How the agent reaches the coordinator: it dials out, over mutual TLS.
+
+    Through a bastion too, the certificate is checked against the address's host, and the bastion resolves that name.
+    """
 
     address: Address
     """The coordinator's ``host:port``, as its certificate names it."""
@@ -124,8 +169,12 @@ class ThrottleConfig(Part):
         return self if own is None else self.model_copy(update={n: getattr(own, n) for n in own.model_fields_set})
 
 
-class Connection(Part):
-    """A source that bindings name."""
+class Connection(Bastioned):
+    """A source that bindings name.
+
+    Through a bastion: PostgreSQL at one host (TLS still checks the URL's name; a line of a PGPASSFILE needs ``*`` as
+    its port), and a Cassandra ring of one node, as a forward leads to one node only. Not the engines that read files.
+    """
 
     url: Annotated[str, AfterValidator(_without_password)]
     """``postgresql://…``, ``cassandra://…``, ``sqlite:///…``, ``duckdb:///…``, ``parquet:///…``, ``csv:///…``."""

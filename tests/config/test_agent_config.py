@@ -145,6 +145,16 @@ def test_a_wrong_variable_is_named(
         ('"file:master.key"', '"hush"', "master_key: a secret is not written here", "env:"),
         ('"env:PGPASSWORD"', '"env:PGPASSWORD"\noptins = {}', "connections.main.optins: unknown key", "'options'"),
         ('"env:PGPASSWORD"', '"env:PGPASSWORD"\noptions = { a = 1 }', "connections.main.options.a: input", ""),
+        ('"env:PGPASSWORD"', '"env:PGPASSWORD"\nssh = "bastion"', "main.ssh: it is not user@host", "user@bastion"),
+        ('"env:PGPASSWORD"', '"env:PGPASSWORD"\nssh = "me:hush@b"', "main.ssh: it is not user@host", "bastion"),
+        ('"env:PGPASSWORD"', '"env:PGPASSWORD"\nssh_key = "id"', "connections.main: ssh_key without ssh", "add ssh"),
+        ('cert = "agent.pem"', 'cert = "a"\nssh_known_hosts = "k"', "coordinator: ssh_known_hosts without", "add ssh"),
+        (
+            '"env:PGPASSWORD"',
+            '"env:PGPASSWORD"\nssh = "me@b"\nssh_key = "id"\nssh_key_passphrase = "hush"',
+            "connections.main.ssh_key_passphrase: a secret is not written here",
+            "file:",
+        ),
     ],
 )
 def test_a_mistake_names_file_key_and_fix(tmp_path: Path, old: str, new: str, message: str, fix: str) -> None:
@@ -167,6 +177,18 @@ def test_a_scheduler_needs_tls(tmp_path: Path, executor: str, message: str) -> N
     error = refused(tmp_path, f"{AGENT}\n[executor]\n{executor}\n")
     assert "agent.toml: executor: " in error.message
     assert message in error.message
+
+
+def test_a_bastion_for_a_source_and_for_the_coordinator(tmp_path: Path) -> None:
+    ssh = 'ssh = "me@bastion:2222"\nssh_known_hosts = "known_hosts"\nssh_key = "id_ed25519"'
+    config = load(tmp_path, AGENT.replace('cert = "agent.pem"', f'cert = "agent.pem"\n{ssh}') + ssh)
+    expected = {
+        "ssh": "me@bastion:2222",
+        "ssh_known_hosts": str(tmp_path / "known_hosts"),
+        "ssh_key": str(tmp_path / "id_ed25519"),
+    }
+    assert config.coordinator.ssh_options() == config.connections["main"].ssh_options() == expected
+    assert load(tmp_path).coordinator.ssh_options() == {}
 
 
 def test_what_the_region_holds(tmp_path: Path) -> None:

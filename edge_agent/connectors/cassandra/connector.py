@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Self
 
@@ -52,6 +52,11 @@ class CassandraConnector(Connector):
             session.close()
             raise
         return cls(session)
+
+    @classmethod
+    def through(cls, source: Source, local_port: Callable[[str, int], int]) -> Source:
+        """One contact point, and a ring of one node: the others could not be reached through it."""
+        return options.through(source, local_port)
 
     def tables(self) -> list[str]:
         keyspace = self._session.settings.keyspace

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -36,12 +36,17 @@ KNOWN: Final = (
     "page_rows",
     "timeout_s",
     "attempts",
+    "tunnel_to",
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Read and checked. ``user`` is empty where nobody logs in; ``keyspace`` is the default of table names."""
+    """Read and checked. ``user`` is empty where nobody logs in; ``keyspace`` is the default of table names.
+
+    ``tunnel_to`` is the name of the node that the URL's host, a tunnel's local end, leads to: its certificate has to
+    show that, no other node is dialled, and a ring of several is refused.
+    """
 
     hosts: tuple[tuple[str, int], ...]
     keyspace: str = ""
@@ -56,6 +61,7 @@ class Settings:
     certfile: str = ""
     keyfile: str = ""
     verify_hostname: bool = True
+    tunnel_to: str = ""
 
     @property
     def level(self) -> int:
@@ -99,7 +105,23 @@ def read(source: Source) -> Settings:
         certfile=given.get("certfile", ""),
         keyfile=given.get("keyfile", ""),
         verify_hostname=_flag(given, "verify_hostname", True),
+        tunnel_to=given.get("tunnel_to", ""),
     )
+
+
+def through(source: Source, local_port: Callable[[str, int], int]) -> Source:
+    """The source at the local end of a tunnel to its one contact point. Raises ConfigError where there are several."""
+    settings = read(source)
+    if len(settings.hosts) != 1 or settings.tunnel_to:
+        raise ConfigError(
+            f"a tunnel leads to one Cassandra node, not to {settings.where}",
+            next_step="write one host into the URL, or remove ssh from this connection",
+        )
+    ((host, port),) = settings.hosts
+    parts = urlsplit(source.url)
+    user, separator, _ = parts.netloc.rpartition("@")
+    local = f"{user}{separator}127.0.0.1:{local_port(host, port)}"
+    return replace(source, url=parts._replace(netloc=local).geturl(), options={**source.options, "tunnel_to": host})
 
 
 def _host(text: str) -> tuple[str, int]:

@@ -13,7 +13,7 @@ from typing import Any, Final
 from cassandra import ConsistencyLevel
 from cassandra.auth import PlainTextAuthProvider
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile
-from cassandra.policies import DCAwareRoundRobinPolicy, FallthroughRetryPolicy, TokenAwarePolicy
+from cassandra.policies import DCAwareRoundRobinPolicy, FallthroughRetryPolicy, HostFilterPolicy, TokenAwarePolicy
 from cassandra.query import BoundStatement
 
 from edge_agent.connectors.cassandra.cqltype import from_driver
@@ -21,7 +21,7 @@ from edge_agent.connectors.cassandra.errors import DRIVER_ERRORS, speaks_another
 from edge_agent.connectors.cassandra.options import Settings, tls_context
 from edge_agent.connectors.cassandra.pages import PROTOCOLS, Asked, Page, RawHandler, Request, Statement
 from edge_agent.connectors.cassandra.reactor import CONNECTION_CLASS
-from paritree.core.errors import SourceError
+from paritree.core.errors import ConfigError, SourceError
 
 CONNECT_TIMEOUT_S: Final = 10.0
 PAUSE_S: Final = 0.25
@@ -51,13 +51,29 @@ class Session:
             cluster = None
             try:
                 cluster = self._cluster(secrets, version)
-                return cluster, cluster.connect()
+                session = cluster.connect()
+                self._require_reachable(cluster)
+                return cluster, session
             except DRIVER_ERRORS as error:
                 if cluster is not None:
                     cluster.shutdown()
                 if version == PROTOCOLS[-1] or not speaks_another_protocol(error):
                     raise translate(error, doing) from error
         raise AssertionError("unreachable")  # the last protocol raises or returns
+
+    def _require_reachable(self, cluster: Cluster) -> None:
+        """Raise ConfigError, and close, for a ring of which a tunnel leads to one node only."""
+        nodes = len(cluster.metadata.all_hosts())
+        if self.settings.tunnel_to and nodes > 1:
+            cluster.shutdown()
+            raise ConfigError(
+                f"the Cassandra ring behind the tunnel has {nodes} nodes, and the tunnel leads to one of them",
+                next_step="run an agent inside that network, and remove ssh from this connection",
+            )
+
+    def _at_end(self, host: Any) -> bool:
+        """Whether a host is the end of the tunnel: no other is dialled."""
+        return (host.endpoint.address, host.endpoint.port) in self.settings.hosts
 
     def _cluster(self, secrets: Mapping[str, str], version: int) -> Cluster:
         user = self.settings.user
@@ -72,6 +88,7 @@ class Session:
             },
             auth_provider=PlainTextAuthProvider(user, secrets["password"]) if user else None,
             ssl_context=tls_context(self.settings),
+            ssl_options={"server_hostname": self.settings.tunnel_to} if self._renamed else None,
             connection_class=CONNECTION_CLASS,
             connect_timeout=CONNECT_TIMEOUT_S,
             control_connection_timeout=CONNECT_TIMEOUT_S,
@@ -82,13 +99,18 @@ class Session:
         )
 
     def _profile(self, level: int) -> ExecutionProfile:
+        policy = HostFilterPolicy(self._policy, self._at_end) if self.settings.tunnel_to else self._policy
         return ExecutionProfile(
-            load_balancing_policy=TokenAwarePolicy(self._policy),
+            load_balancing_policy=TokenAwarePolicy(policy),
             retry_policy=FallthroughRetryPolicy(),
             consistency_level=level,
             request_timeout=self.settings.timeout_s,
             row_factory=lambda _names, pages: pages,
         )
+
+    @property
+    def _renamed(self) -> bool:
+        return bool(self.settings.tunnel_to) and self.settings.tls
 
     @property
     def hosts(self) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import select
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar, Final, Self
 
@@ -14,7 +14,7 @@ from psycopg.pq import TransactionStatus
 from edge_agent.connectors.contract import Connector, Shard, Source
 from edge_agent.connectors.postgresql import advice, load, lookup, relation, scan, schema, shards
 from edge_agent.connectors.postgresql.projection import Projection, project
-from edge_agent.connectors.postgresql.session import Session, connect
+from edge_agent.connectors.postgresql.session import Session, connect, through
 from edge_agent.connectors.postgresql.tuples import Tuples, Waits
 from edge_agent.connectors.postgresql.types import EngineType, TypeCatalog
 from paritree.core.profile import Binding
@@ -45,6 +45,11 @@ class PostgresqlConnector(Connector):
         connector = cls(source)
         with connector._session():
             return connector
+
+    @classmethod
+    def through(cls, source: Source, local_port: Callable[[str, int], int]) -> Source:
+        """``host`` stays for certificates; a line of PGPASSFILE needs ``*`` as its port."""
+        return through(source, local_port)
 
     def tables(self) -> list[str]:
         with self._session() as session:

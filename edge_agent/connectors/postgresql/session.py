@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
+from urllib.parse import urlencode
 
 import psycopg
 from psycopg import sql
@@ -16,6 +17,8 @@ from edge_agent.connectors.postgresql.errors import connection_error, translated
 from paritree.core.errors import ConfigError
 
 VERSION_MIN: Final = 120_000
+PORT: Final = 5432
+LOOPBACK: Final = "127.0.0.1"
 
 DEFAULTS: Final[Mapping[str, str]] = {
     "application_name": "paritree",
@@ -131,6 +134,23 @@ def connect(source: Source) -> Session:
     except BaseException:
         connection.close()
         raise
+
+
+def through(source: Source, local_port: Callable[[str, int], int]) -> Source:
+    """The source at the local end of a tunnel: libpq dials ``hostaddr``, and checks certificates against ``host``.
+
+    Raises ConfigError for a URL that names not exactly one host, or a socket.
+    """
+    parameters = _parameters(source)
+    host, address = str(parameters.get("host") or ""), str(parameters.get("hostaddr") or "")
+    port = str(parameters.get("port") or PORT)
+    if not (host or address) or host.startswith(("/", "@")) or "," in host + address + port or not port.isdigit():
+        raise ConfigError(
+            "postgresql: a tunnel leads to exactly one host and port",
+            next_step="write one host into the URL, or remove ssh from this connection",
+        )
+    end = urlencode({"host": host or address, "hostaddr": LOOPBACK, "port": local_port(address or host, int(port))})
+    return replace(source, url=f"{source.url}{'&' if '?' in source.url else '?'}{end}")
 
 
 def _parameters(source: Source) -> dict[str, Any]:
