@@ -114,11 +114,12 @@ def test_a_look_up_waits_for_one_shard_and_not_for_the_scan(workers: int) -> Non
     until(lambda: begun)
     looking.start()
     until(lambda: connections.wanted)
-    ahead = 1 if workers == 1 else 0  # the task that waits in the executor is one that runs first
+    ahead = 1 if workers == 1 else 0  # a task that waits in the executor already may run first
     for _ in range(1 + ahead):
         free.release()
     looking.join(WAIT_S)
-    assert looked == [1 + ahead]
+    assert len(looked) == 1
+    assert looked[0] <= 1 + ahead
     for _ in range(10):
         free.release()
     scanning.join(WAIT_S)
