@@ -25,7 +25,7 @@ import pyarrow.csv as pa_csv
 from edge_agent.connectors.columns import Item, Reject, assemble, items
 from edge_agent.connectors.files.errors import translated
 from edge_agent.connectors.files.format import Piece
-from edge_agent.connectors.files.sentinel import WithSentinel
+from edge_agent.connectors.files.sentinel import WithSentinel, lent
 from edge_agent.connectors.keyfilter import Key, askable
 from edge_agent.connectors.translation import load
 from paritree.core.errors import ConfigError, SourceError
@@ -93,14 +93,17 @@ class Csv:
             quoted_strings_can_be_null=False,
         )
         row = token + self.delimiter * (len(known) - 1) + "\n"
-        with self._stream(path, row) as stream, self._explained(path, bad):
-            held: pa.RecordBatch | None = None
-            with pa_csv.open_csv(stream, self._reading(), self._parsing(len(known), bad), convert) as batches:
+        held: pa.RecordBatch | None = None
+        with self._stream(path, row) as stream, self._explained(path, bad), lent(stream):
+            batches = pa_csv.open_csv(stream, self._reading(), self._parsing(len(known), bad), convert)
+            try:
                 for batch in batches:
                     if batch.num_rows:
                         if held is not None:
                             yield held
                         held = batch
+            finally:
+                del batches
         if held is None or held.column(0)[-1].as_py() != token.encode():
             raise SourceError(f"{path}: a quote is never closed", next_step="fix the file, or set quote= in the URL")
         yield held.slice(0, held.num_rows - 1)
@@ -125,13 +128,8 @@ class Csv:
         if self.header:
             return self.header
         try:
-            with (
-                self._stream(path, "") as stream,
-                translated(path, self.name),
-                # closed: what still reads ahead when the process ends would abort it
-                pa_csv.open_csv(stream, self._reading(), self._parsing(0, [])) as batches,
-            ):
-                return tuple(batches.schema.names)
+            with self._stream(path, "") as stream, translated(path, self.name), lent(stream):
+                return tuple(pa_csv.open_csv(stream, self._reading(), self._parsing(0, [])).schema.names)
         except SourceError as error:
             raise ConfigError(
                 f"{path}: no header with column names can be read",

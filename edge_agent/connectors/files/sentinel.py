@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import codecs
 import io
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
 
 import pyarrow as pa
+
+RELEASE_S_MAX: Final = 1.0
+"""Longest wait for Arrow's threads; they need microseconds."""
 
 
 class WithSentinel(io.RawIOBase):
@@ -47,3 +55,19 @@ class WithSentinel(io.RawIOBase):
         if not self.closed:
             self._stream.close()
         super().close()
+
+
+@contextmanager
+def lent(stream: object) -> Iterator[None]:
+    """Lend a stream to an Arrow reader that is made and dropped during the block.
+
+    Arrow's threads may hold the stream a moment longer than the reader lives. One that drops it while the interpreter
+    ends aborts the whole process ("terminate called without an active exception"), so its references are waited for.
+    """
+    held = sys.getrefcount(stream)
+    try:
+        yield
+    finally:
+        deadline = time.monotonic() + RELEASE_S_MAX
+        while sys.getrefcount(stream) > held and time.monotonic() < deadline:
+            time.sleep(0.001)
