@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from bench.cassandra_tables import load_cassandra
-from servers.cassandra import CassandraServer
+from servers.cassandra import CassandraServer, settled
 from servers.cassandra_keyspace import Keyspace, bound, found, keyspace, scanned
 
 from edge_agent.connectors.cassandra import ring, schema
@@ -34,6 +34,8 @@ def pair() -> Iterator[list[CassandraServer]]:
         )  # fmt: skip
         stack.callback(second.stop)
         second.launch().wait()
+        settled(first, 2)
+        settled(second, 2)
         yield [first, second]
 
 

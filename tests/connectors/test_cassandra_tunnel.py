@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 from cryptography.hazmat.primitives.serialization.pkcs12 import serialize_key_and_certificates
 from cryptography.x509 import load_pem_x509_certificate
 from servers.bastion import HOST, Bastion, no_forward_left
-from servers.cassandra import CassandraServer
+from servers.cassandra import CassandraServer, settled
 from servers.cassandra_keyspace import bound, found, keyspace, scanned
 
 from edge_agent.connectors.cassandra import CassandraConnector
@@ -45,6 +45,7 @@ def test_one_node_is_read_through_it_and_a_ring_of_two_is_refused(tmp_path: Path
             )  # fmt: skip
             stack.callback(second.stop)
             second.launch().wait()
+            settled(first, 2)
             with pytest.raises(ConfigError, match="2 nodes") as caught:
                 connect(source)
             assert "run an agent inside that network" in caught.value.next_step

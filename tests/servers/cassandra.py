@@ -296,6 +296,19 @@ class CassandraServer:
         self.stop()
 
 
+def settled(server: CassandraServer, nodes: int, wait_s: float = 90.0) -> None:
+    """Wait until a node knows all nodes of its ring and they have one schema. Raises TimeoutError."""
+    deadline = time.monotonic() + wait_s
+    while time.monotonic() < deadline:
+        with server.session() as session:
+            known = [row.schema_version for row in session.execute("SELECT schema_version FROM system.local")]
+            known += [row.schema_version for row in session.execute("SELECT schema_version FROM system.peers")]
+        if len(known) == nodes and None not in known and len(set(known)) == 1:
+            return
+        time.sleep(0.5)
+    raise TimeoutError(f"{server.url} does not know a ring of {nodes} nodes with one schema: {known}")
+
+
 def _die_with_parent() -> None:
     """Runs in the child: the kernel kills the server when the process that started it dies."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import atexit
 import codecs
 import io
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Final
 
 import pyarrow as pa
 
 RELEASE_S_MAX: Final = 1.0
 """Longest wait for Arrow's threads; they need microseconds."""
+EXIT_S: Final = 0.05
+"""What a process that has read CSV waits at its end, for threads that need microseconds."""
 
 
 class WithSentinel(io.RawIOBase):
@@ -64,6 +68,7 @@ def lent(stream: object) -> Iterator[None]:
     Arrow's threads may hold the stream a moment longer than the reader lives. One that drops it while the interpreter
     ends aborts the whole process ("terminate called without an active exception"), so its references are waited for.
     """
+    _settle_at_exit()
     held = sys.getrefcount(stream)
     try:
         yield
@@ -71,3 +76,9 @@ def lent(stream: object) -> Iterator[None]:
         deadline = time.monotonic() + RELEASE_S_MAX
         while sys.getrefcount(stream) > held and time.monotonic() < deadline:
             time.sleep(0.001)
+
+
+@cache
+def _settle_at_exit() -> None:
+    """Once a process: the last thing that a thread of Arrow's lets go has no reference to wait for, so it gets time."""
+    atexit.register(time.sleep, EXIT_S)
