@@ -44,8 +44,8 @@ LAYERS = {
     "edge_agent.connectors": {"paritree.core", "edge_agent.connectors"},
 }
 """What the modules of a package may import of ours; ``paritree`` itself (the version) is free to all but the core."""
-CODECS = {"paritree.wire.codec", "paritree.wire.control"}
-"""The only modules that know generated messages: one for agents, one for operators."""
+CODECS = {"paritree.wire.codec", "paritree.wire.requests", "paritree.wire.replies", "paritree.wire.control"}
+"""The only modules that know generated messages: one with two parts for agents, one for operators."""
 DASK = {"edge_agent.executors"}
 DRIVERS = {
     "psycopg": ("edge_agent.connectors.postgresql",),

@@ -1,0 +1,98 @@
+"""Hello and requests <-> their generated messages: a part of ``wire.codec``, which checks what is put and got."""
+
+from __future__ import annotations
+
+from paritree.core import messages as m
+from paritree.core.limits import HELLO_DATASETS_MAX
+from paritree.wire import validity
+from paritree.wire.packing import pack_u64, split, unique, unpack_u64
+from paritree.wire.v1 import agent_pb2 as pb
+from paritree.wire.validity import Malformed
+
+
+def put_hello(out: pb.Hello, hello: m.Hello) -> None:
+    """Write a Hello."""
+    out.protocol, out.region, out.agent, out.instance = hello.protocol, hello.region, hello.agent, hello.instance
+    for offer in hello.datasets:
+        out.datasets.add(
+            dataset=offer.dataset,
+            profile_id=offer.profile_id,
+            canonical_version=offer.canonical_version,
+            key_id=offer.key_id,
+        )
+
+
+def get_hello(hello: pb.Hello) -> m.Hello:
+    """Read a Hello. Raises Malformed."""
+    if len(hello.datasets) > HELLO_DATASETS_MAX:
+        raise Malformed(f"hello.datasets has more than {HELLO_DATASETS_MAX} entries")
+    offers = tuple(m.DatasetOffer(o.dataset, o.profile_id, o.canonical_version, o.key_id) for o in hello.datasets)
+    return m.Hello(hello.region, hello.agent, hello.instance, offers, hello.protocol)
+
+
+def put_request(out: pb.Request, request: m.Request) -> None:
+    """Write a request."""
+    out.exchange, out.sweep_id, out.timeout_s = request.exchange, request.sweep_id, request.timeout_s
+    put_request_body(out, request.body)
+
+
+def put_request_body(out: pb.Request, body: m.RequestBody) -> None:
+    """Write a request's body."""
+    match body:
+        case m.Begin():
+            out.begin.dataset, out.begin.profile_id = body.dataset, body.profile_id
+            out.begin.canonical_version = body.canonical_version
+        case m.AskChildren():
+            out.children.bits, out.children.to_bits = body.bits, body.to_bits
+            out.children.prefixes = pack_u64(body.prefixes)
+        case m.AskLists():
+            out.lists.bits, out.lists.prefixes = body.bits, pack_u64(body.prefixes)
+        case m.AskSketch():
+            out.sketch.cells, out.sketch.salt, out.sketch.bits = body.cells, body.salt, body.bits
+            out.sketch.prefixes = pack_u64(body.prefixes)
+        case m.AskDetail():
+            out.detail.ks, out.detail.key_digests = pack_u64(body.ks), b"".join(body.key_digests)
+            out.detail.columns, out.detail.seal = body.columns, body.seal
+            for key_digest, ciphertext in body.sealed.items():
+                out.detail.sealed.add(key_digest=key_digest, ciphertext=ciphertext)
+        case m.AskReveal():
+            out.reveal.key_digests, out.reveal.purpose = b"".join(body.key_digests), body.purpose
+        case m.End():
+            out.end.SetInParent()
+
+
+def get_request(request: pb.Request) -> m.Request:
+    """Read a request. Raises Malformed."""
+    return m.Request(request.exchange, request.sweep_id, _get_request_body(request), request.timeout_s)
+
+
+def _get_request_body(request: pb.Request) -> m.RequestBody:
+    match request.WhichOneof("body"):
+        case "begin":
+            begin = request.begin
+            return m.Begin(begin.dataset, begin.profile_id, begin.canonical_version)
+        case "children":
+            children = request.children
+            return m.AskChildren(children.bits, children.to_bits, unpack_u64("children.prefixes", children.prefixes))
+        case "lists":
+            return m.AskLists(request.lists.bits, unpack_u64("lists.prefixes", request.lists.prefixes))
+        case "sketch":
+            sketch = request.sketch
+            prefixes = unpack_u64("sketch.prefixes", sketch.prefixes)
+            return m.AskSketch(sketch.cells, sketch.salt, sketch.bits, prefixes)
+        case "detail":
+            detail = request.detail
+            return m.AskDetail(
+                unpack_u64("detail.ks", detail.ks),
+                split("detail.key_digests", detail.key_digests, validity.KEY_DIGEST_BYTES),
+                unique("detail.sealed", ((s.key_digest, s.ciphertext) for s in detail.sealed)),
+                detail.columns,
+                detail.seal,
+            )
+        case "reveal":
+            digests = split("reveal.key_digests", request.reveal.key_digests, validity.KEY_DIGEST_BYTES)
+            return m.AskReveal(digests, request.reveal.purpose)
+        case "end":
+            return m.End()
+        case _:
+            raise Malformed("the request has no body that this version knows")
