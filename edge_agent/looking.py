@@ -73,16 +73,18 @@ def _look(copy: Copy, ask: AskDetail, key_digest: bytes, indexed: Sequence[Entry
         fresh=tuple(sorted(seen.row.row_digest for seen in rows if not seen.row.dead)),
         dead=next((seen.row.dead for seen in rows if seen.row.dead), ""),
         columns=single.columns if single and ask.columns else (),
+        shifted=single.shifted if single and ask.columns else (),
         sealed=seal(copy.keys, key_digest, indexed[0].locator) if ask.seal and indexed else b"",
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A row as read now, with its column digests."""
+    """A row as read now, with its column digests, and those on the shifted grid."""
 
     row: CanonicalRow
-    columns: tuple[bytes, ...]
+    columns: tuple[bytes, ...] = ()
+    shifted: tuple[bytes, ...] = ()
 
 
 def read_now(copy: Copy, locators: Mapping[bytes, Iterable[bytes]]) -> dict[bytes, list[Seen]]:
@@ -99,8 +101,8 @@ def read_now(copy: Copy, locators: Mapping[bytes, Iterable[bytes]]) -> dict[byte
             for batch in connector.lookup(copy.binding, keys):
                 for row in digester.rows(batch):
                     if row.locator is not None and row.key_digest in locators:
-                        columns = () if row.dead else digester.column_digests(row)
-                        seen[row.key_digest].append(Seen(row, columns))
+                        digests = () if row.dead else (digester.column_digests(row), digester.shifted_digests(row))
+                        seen[row.key_digest].append(Seen(row, *digests))
     return seen
 
 

@@ -83,7 +83,7 @@ def detail_parts(header: Header, looks: Sequence[Look]) -> Iterator[ReplyBody]:
 
 
 def _look_bytes(look: Look) -> int:
-    digests = 16 * (len(look.indexed) + len(look.fresh)) + 8 * len(look.columns)
+    digests = 16 * (len(look.indexed) + len(look.fresh)) + 8 * (len(look.columns) + len(look.shifted))
     return _LOOK_BYTES + digests + len(look.sealed) + 4 * len(look.dead)
 
 

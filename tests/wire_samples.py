@@ -18,7 +18,8 @@ PROBE = probe_of(U64, U64[::-1])
 
 def samples() -> dict[str, Any]:
     """One message of each kind."""
-    look = m.Look(b"d" * 16, (b"a" * 16, b"b" * 16), (b"f" * 16,), "", (b"c" * 8, b"e" * 8), -5, b"sealed")
+    columns = (b"c" * 8, b"e" * 8)
+    look = m.Look(b"d" * 16, (b"a" * 16, b"b" * 16), (b"f" * 16,), "", columns, -5, b"sealed", (b"g" * 8,))
     bodies: dict[str, Any] = {
         "progress": m.Progress(1, 2, 300),
         "ready": m.Ready(

@@ -48,6 +48,10 @@ class DatasetKeys:
         """The 32-byte key of a column's digests."""
         return derive(self.dataset_key, b"column:" + name.encode())
 
+    def shifted(self, name: str) -> bytes:
+        """The 32-byte key of the digests of a column's cells on the shifted grid (CANONICAL.md, "Tolerance")."""
+        return derive(self.dataset_key, b"shifted:" + name.encode())
+
     def key_digest(self, key_bytes: bytes) -> bytes:
         return blake2b(key_bytes, key=self.for_key, digest_size=DIGEST_BYTES).digest()
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from paritree.core.canonical import NIL, RowEncoder, encoder
+from paritree.core.canonical import NIL, RowEncoder, encoder, shifted_encoder
 from paritree.core.canonical.pack import array_header
 from paritree.core.carrier import plain_values
 from paritree.core.digest import DIGEST_BYTES, DatasetKeys, column_digest
@@ -59,7 +59,10 @@ class Digester(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class CanonicalRow:
-    """One row, canonicalised; ``dead`` is a reason or "". ``values`` are canonical bytes by column."""
+    """One row, canonicalised; ``dead`` is a reason or "". ``values`` are canonical bytes by column.
+
+    ``tolerant`` are the plain values of the columns with a tolerance, which ``values`` has as cells.
+    """
 
     locator: bytes | None
     key_digest: bytes
@@ -67,6 +70,7 @@ class CanonicalRow:
     values: Mapping[str, bytes]
     key_bytes: bytes
     dead: str = ""
+    tolerant: Mapping[str, Any] = field(default_factory=dict)
 
 
 class PlainDigester:
@@ -80,6 +84,8 @@ class PlainDigester:
         self._locators = {name: encoder(profile.columns[name].bare) for name in profile.key}
         self._ruled = any(profile.columns[name].bare != profile.columns[name] for name in profile.key)
         self._column_keys = {name: keys.column(name) for name in profile.row_columns}
+        self._tolerant = profile.tolerant_columns
+        self._shifted = {name: (keys.shifted(name), shifted_encoder(profile.columns[name])) for name in self._tolerant}
 
     def digest(self, batch: pa.RecordBatch) -> DigestBatch:
         """The digests of every row; see :class:`Digester`."""
@@ -115,6 +121,13 @@ class PlainDigester:
             column_digest(self._column_keys[name], row.key_bytes, row.values[name]) for name in self._encoder.columns
         )
 
+    def shifted_digests(self, row: CanonicalRow) -> tuple[bytes, ...]:
+        """The 8-byte digests of the cells of a row that is not dead on the shifted grid, column by tolerant column."""
+        return tuple(
+            column_digest(key, row.key_bytes, encode(row.tolerant[name]))
+            for name, (key, encode) in self._shifted.items()
+        )
+
     def _row(self, values: Mapping[str, Any]) -> CanonicalRow:
         packed: dict[str, bytes] = {}
         reasons: list[str] = []
@@ -134,7 +147,8 @@ class PlainDigester:
         if reasons:
             return CanonicalRow(locator, key_digest, self._random(DIGEST_BYTES), {}, key_bytes, "; ".join(reasons))
         row_digest = self._keys.row_digest(self._encoder.row_bytes(packed))
-        return CanonicalRow(locator, key_digest, row_digest, packed, key_bytes)
+        tolerant = {name: values[name] for name in self._tolerant}
+        return CanonicalRow(locator, key_digest, row_digest, packed, key_bytes, tolerant=tolerant)
 
     def _locator(self, values: Mapping[str, Any]) -> bytes:
         parts = [self._locators[name](values[name]) for name in self._profile.key]

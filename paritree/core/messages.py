@@ -18,7 +18,7 @@ from paritree.core.sketch import Probe
 
 U64Array = NDArray[np.uint64]
 U32Array = NDArray[np.uint32]
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 
 
 class ByteClass(StrEnum):
@@ -234,7 +234,8 @@ class Look:
 
     ``indexed`` and ``fresh`` are row digests (16 bytes each, sorted; several for a duplicate key, none when absent).
     ``dead`` is the reason why the row could not be canonicalised, or "". ``columns`` are the 8-byte column digests of
-    the fresh row in the order of the profile's row columns, when asked for and when there is exactly one fresh row.
+    the fresh row in the order of the profile's row columns, when asked for and when there is exactly one fresh row;
+    ``shifted``, sent with them, those of its cells on the shifted grid, for the columns that have a tolerance alone.
     ``version`` is microseconds since 1970 of the newest version seen, or None.
     """
 
@@ -245,6 +246,7 @@ class Look:
     columns: tuple[bytes, ...] = ()
     version: int | None = None
     sealed: bytes = b""
+    shifted: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

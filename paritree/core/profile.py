@@ -40,6 +40,11 @@ class Profile:
         for name in self.key:
             if name not in self.columns:
                 raise ConfigError(f"dataset {self.dataset}: key column '{name}' is not among its columns")
+            if self.columns[name].tolerance is not None:
+                raise ConfigError(
+                    f"dataset {self.dataset}: key column '{name}' has a tolerance, and keys are compared exactly",
+                    next_step=f"take the tolerance out of '{name}', or choose another key",
+                )
         if len(set(self.key)) != len(self.key):
             raise ConfigError(f"dataset {self.dataset}: a key column is named twice")
         if self.empty_collection not in EMPTY_COLLECTIONS:
@@ -49,6 +54,11 @@ class Profile:
     def row_columns(self) -> tuple[str, ...]:
         """Every compared column (key included), in the order of the row bytes: by the name's UTF-8 bytes."""
         return tuple(sorted(self.columns, key=lambda name: name.encode()))
+
+    @property
+    def tolerant_columns(self) -> tuple[str, ...]:
+        """The row columns that have a tolerance, in the same order."""
+        return tuple(name for name in self.row_columns if self.columns[name].tolerance is not None)
 
     @property
     def profile_id(self) -> bytes:

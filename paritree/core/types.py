@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from paritree.core.errors import ConfigError
+from paritree.core.tolerance import TOLERANT, parse_tolerance
 
 PRIMITIVES: Final = frozenset(
     ("bool", "int", "decimal", "float", "text", "bytes", "date", "time", "timestamp", "datetime", "uuid", "duration")
@@ -43,7 +44,8 @@ class LogicalType:
 
     ``of`` holds the element type of a list or set and the key and value types of a map; ``fields`` the declared
     fields of a struct. ``precision`` is None where nothing was declared (which means ``us``): a source that holds
-    another precision is refused then, so the difference between "us" and "not said" matters.
+    another precision is refused then, so the difference between "us" and "not said" matters. ``tolerance`` is the
+    plain text of a number above 0 (see :func:`~paritree.core.tolerance.parse_tolerance`).
     """
 
     name: str
@@ -53,6 +55,7 @@ class LogicalType:
     rules: tuple[str, ...] = ()
     of: tuple[LogicalType, ...] = ()
     fields: tuple[tuple[str, LogicalType], ...] = ()
+    tolerance: str | None = None
 
     @property
     def unit_us(self) -> int:
@@ -84,12 +87,13 @@ class LogicalType:
             rules=(),
             of=tuple(t.bare for t in self.of),
             fields=tuple((n, t.bare) for n, t in self.fields),
+            tolerance=None,
         )
 
     def spec(self) -> dict[str, Any]:
         """The mapping form; only what was declared appears. ``parse_type(t.spec()) == t``."""
         out: dict[str, Any] = {"type": self.name}
-        for attribute in ("scale", "precision", "rounding"):
+        for attribute in ("scale", "precision", "rounding", "tolerance"):
             if getattr(self, attribute) is not None:
                 out[attribute] = getattr(self, attribute)
         if self.rules:
@@ -141,7 +145,7 @@ def _parsed(declared: object, where: str) -> LogicalType:
 def _parse_mapping(declared: Mapping[str, Any], where: str) -> LogicalType:
     if "type" not in declared:
         raise ConfigError(f"{where}: 'type' is missing")
-    known = {"type", "scale", "precision", "rounding", "rules", "of", "key", "value", "fields"}
+    known = {"type", "scale", "precision", "rounding", "rules", "tolerance", "of", "key", "value", "fields"}
     if unknown := sorted(set(declared) - known):
         raise ConfigError(f"{where}: unknown rule '{unknown[0]}'", next_step=f"known rules: {', '.join(sorted(known))}")
     name = declared["type"]
@@ -174,7 +178,23 @@ def _parse_mapping(declared: Mapping[str, Any], where: str) -> LogicalType:
         rounding=declared.get("rounding", kind.rounding),
         rules=_text_rules(declared.get("rules", kind.rules), where),
     )
-    return _checked(ruled, where)
+    return with_tolerance(_checked(ruled, where), declared.get("tolerance"), where)
+
+
+def with_tolerance(kind: LogicalType, declared: object, where: str) -> LogicalType:
+    """The type with a tolerance as declared, or as it is where that is None. Raises ConfigError."""
+    inside = [*kind.of, *(field for _, field in kind.fields)]
+    if any(inner.tolerance is not None for inner in inside):
+        raise ConfigError(
+            f"{where}: a tolerance is for whole columns, not for what is inside a {kind.name}",
+            next_step="take tolerance out of that type",
+        )
+    if declared is None:
+        return kind
+    if kind.name not in TOLERANT:
+        fix = 'write type = "decimal" with it' if kind.name == "int" else "take tolerance out of that column"
+        raise ConfigError(f"{where}: a tolerance is for float and decimal, not {kind.name}", next_step=fix)
+    return replace(kind, tolerance=parse_tolerance(declared, where))
 
 
 def _text_rules(declared: object, where: str) -> tuple[str, ...]:

@@ -137,6 +137,7 @@ def _get_ready(ready: pb.Ready) -> m.Ready:
 def _put_look(out: pb.Look, look: m.Look) -> None:
     out.key_digest, out.dead, out.sealed = look.key_digest, look.dead, look.sealed
     out.indexed, out.columns = b"".join(look.indexed), b"".join(look.columns)
+    out.shifted = b"".join(look.shifted)
     if look.indexed and look.fresh == look.indexed:  # nearly always: 16 bytes of about 60 less
         out.unchanged = True
     else:
@@ -159,4 +160,5 @@ def _get_look(look: pb.Look) -> m.Look:
         columns=split("look.columns", look.columns, validity.COLUMN_DIGEST_BYTES),
         version=look.version if look.HasField("version") else None,
         sealed=look.sealed,
+        shifted=split("look.shifted", look.shifted, validity.COLUMN_DIGEST_BYTES),
     )

@@ -184,6 +184,7 @@ def _look(look: m.Look) -> None:
         if any(later < earlier for earlier, later in itertools.pairwise(digests)):
             raise Malformed(f"look.{name} is not sorted")
     _digests("look.columns", look.columns, COLUMN_DIGEST_BYTES)
+    _digests("look.shifted", look.shifted, COLUMN_DIGEST_BYTES)
     text("look.dead", look.dead)
     if look.version is not None and not -(2**63) <= look.version < 2**63:
         raise Malformed("look.version is not an int64")

@@ -24,7 +24,7 @@ from paritree.core.errors import InvariantBroken, PeerError
 from paritree.wire import codec
 from paritree.wire.v1 import agent_pb2 as pb
 
-GOLDEN = Path(__file__).with_name("golden-v2.json")
+GOLDEN = Path(__file__).with_name("golden-v3.json")
 SLOW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
@@ -62,7 +62,7 @@ def shown(data: bytes) -> str:
     return data.hex() if len(data) < 2_000 else f"blake2b-16 {hashlib.blake2b(data, digest_size=16).hexdigest()}"
 
 
-def test_the_bytes_are_those_of_version_2() -> None:
+def test_the_bytes_are_those_of_version_3() -> None:
     """A change of these bytes is a change of the protocol: add fields, or raise PROTOCOL_VERSION."""
     golden = json.loads(GOLDEN.read_text())
     assert golden["protocol"] == m.PROTOCOL_VERSION

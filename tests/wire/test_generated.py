@@ -9,6 +9,7 @@ import pytest
 from conftest_tls import agent_tls
 from linked import coordinator
 
+from paritree.core.messages import PROTOCOL_VERSION
 from paritree.wire import codec, control, regenerate
 from paritree.wire.v1 import agent_pb2, agent_pb2_grpc
 
@@ -42,9 +43,9 @@ async def test_a_client_of_the_generated_stub_is_understood(pki_dir: Path) -> No
         grpc.aio.secure_channel(f"localhost:{running.port}", credentials) as channel,
     ):
         call = agent_pb2_grpc.AgentLinkStub(channel).Attach()
-        hello = agent_pb2.Hello(protocol=2, region="eu", agent="a1", instance="other language")
+        hello = agent_pb2.Hello(protocol=PROTOCOL_VERSION, region="eu", agent="a1", instance="other language")
         await call.write(agent_pb2.AgentMessage(hello=hello))
         answer = await call.read()
-        assert answer.welcome == agent_pb2.Welcome(protocol=2, coordinator="test")
+        assert answer.welcome == agent_pb2.Welcome(protocol=PROTOCOL_VERSION, coordinator="test")
         assert running.regions.link("eu").hello.instance == "other language"
         call.cancel()

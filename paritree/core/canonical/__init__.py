@@ -4,6 +4,6 @@ This is the plain implementation and therefore the specification; every faster p
 """
 
 from paritree.core.canonical.row import RowEncoder
-from paritree.core.canonical.values import NIL, Encoder, encode, encoder
+from paritree.core.canonical.values import NIL, Encoder, encode, encoder, shifted_encoder
 
-__all__ = ["NIL", "Encoder", "RowEncoder", "encode", "encoder"]
+__all__ = ["NIL", "Encoder", "RowEncoder", "encode", "encoder", "shifted_encoder"]

@@ -143,6 +143,18 @@ def encode_integral(number: Digits) -> bytes:
     return _pack_text(text)
 
 
+def encode_whole(number: int) -> bytes:
+    """An int of any length as :func:`encode_integral` writes it, without a limit on its digits."""
+    if INT_MIN <= number <= INT_MAX:
+        return pack(number)
+    return _pack_text(str(Decimal(number)))  # exact, and without the limit of digits that str(int) has
+
+
+def encode_special(text: str) -> bytes:
+    """``NaN``, ``Infinity`` or ``-Infinity``, as in decimals."""
+    return _pack_text(text)
+
+
 def encode_int(value: object) -> bytes:
     """Canonical bytes of an int; decimals and text are taken when they are integral. Raises DeadLetter."""
     if type(value) is int and INT_MIN <= value <= INT_MAX:
@@ -155,12 +167,18 @@ def encode_int(value: object) -> bytes:
 
 def encode_decimal(value: object, scale: int | None, mode: str) -> bytes:
     """Canonical bytes of a decimal, rounded to ``scale`` first where one is declared. Raises DeadLetter."""
+    number = ruled_decimal(value, scale, mode)
+    return _pack_text(number if isinstance(number, str) else plain_text(number))
+
+
+def ruled_decimal(value: object, scale: int | None, mode: str) -> Digits | str:
+    """A decimal rounded to its scale and within the limits, or NaN, Infinity, -Infinity. Raises DeadLetter."""
     number = parse_number(value)
     if isinstance(number, str):
-        return _pack_text(number)
+        return number
     if scale is not None:
         number = rounded(number, scale, mode)
-    return _pack_text(plain_text(_checked(number, INTEGER_DIGITS_MAX, FRACTION_DIGITS_MAX)))
+    return _checked(number, INTEGER_DIGITS_MAX, FRACTION_DIGITS_MAX)
 
 
 def encode_json_number(text: str) -> bytes:
@@ -174,13 +192,17 @@ def encode_json_number(text: str) -> bytes:
 
 def encode_float(value: object) -> bytes:
     """Canonical bytes of a float: 64 bits, one zero, one NaN. Raises DeadLetter."""
-    if isinstance(value, bool) or not isinstance(value, float | int):
-        raise DeadLetter(f"a {type(value).__name__} where a float belongs")
-    if isinstance(value, int):
-        value = _exact_float(value)
+    value = checked_float(value)
     if math.isnan(value):
         return b"\xcb\x7f\xf8\x00\x00\x00\x00\x00\x00"
     return b"\xcb" + struct.pack(">d", value + 0.0)
+
+
+def checked_float(value: object) -> float:
+    """A float, also from an int that it holds exactly. Raises DeadLetter."""
+    if isinstance(value, bool) or not isinstance(value, float | int):
+        raise DeadLetter(f"a {type(value).__name__} where a float belongs")
+    return _exact_float(value) if isinstance(value, int) else value
 
 
 def _exact_float(value: int) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 
+from paritree.core.canonical.cells import cell_encoder
 from paritree.core.canonical.jsontext import encode_json
 from paritree.core.canonical.numbers import encode_decimal, encode_float, encode_int
 from paritree.core.canonical.pack import array_header, map_header
@@ -25,7 +26,16 @@ def encode(value: object, kind: LogicalType) -> bytes:
 @cache
 def encoder(kind: LogicalType) -> Encoder:
     """The function that encodes plain values of that type. None becomes nil; a DeadLetter given is raised."""
-    inner = _inner(kind)
+    return _of_any(_inner(kind))
+
+
+@cache
+def shifted_encoder(kind: LogicalType) -> Encoder:
+    """As :func:`encoder`, for the shifted grid of a type with a tolerance. Raises InvariantBroken without one."""
+    return _of_any(cell_encoder(kind, shifted=True))
+
+
+def _of_any(inner: Encoder) -> Encoder:
 
     def encode_value(value: object) -> bytes:
         if value is None:
@@ -38,6 +48,8 @@ def encoder(kind: LogicalType) -> Encoder:
 
 
 def _inner(kind: LogicalType) -> Encoder:
+    if kind.tolerance is not None:
+        return cell_encoder(kind)
     match kind.name:
         case "decimal":
             return lambda value: encode_decimal(value, kind.scale, kind.rounding_mode)

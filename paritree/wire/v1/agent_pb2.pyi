@@ -83,7 +83,7 @@ class Header(_message.Message):
     def __init__(self, dataset: _Optional[str] = ..., profile_id: _Optional[bytes] = ..., canonical_version: _Optional[int] = ..., key_id: _Optional[bytes] = ..., sweep_id: _Optional[str] = ..., position: _Optional[str] = ...) -> None: ...
 
 class Request(_message.Message):
-    __slots__ = ("exchange", "sweep_id", "timeout_s", "begin", "children", "lists", "detail", "reveal", "end", "sketch")
+    __slots__ = ("exchange", "sweep_id", "timeout_s", "begin", "children", "lists", "detail", "reveal", "end", "sketch", "letters")
     EXCHANGE_FIELD_NUMBER: _ClassVar[int]
     SWEEP_ID_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_S_FIELD_NUMBER: _ClassVar[int]
@@ -94,6 +94,7 @@ class Request(_message.Message):
     REVEAL_FIELD_NUMBER: _ClassVar[int]
     END_FIELD_NUMBER: _ClassVar[int]
     SKETCH_FIELD_NUMBER: _ClassVar[int]
+    LETTERS_FIELD_NUMBER: _ClassVar[int]
     exchange: int
     sweep_id: str
     timeout_s: float
@@ -104,7 +105,8 @@ class Request(_message.Message):
     reveal: AskReveal
     end: End
     sketch: AskSketch
-    def __init__(self, exchange: _Optional[int] = ..., sweep_id: _Optional[str] = ..., timeout_s: _Optional[float] = ..., begin: _Optional[_Union[Begin, _Mapping]] = ..., children: _Optional[_Union[AskChildren, _Mapping]] = ..., lists: _Optional[_Union[AskLists, _Mapping]] = ..., detail: _Optional[_Union[AskDetail, _Mapping]] = ..., reveal: _Optional[_Union[AskReveal, _Mapping]] = ..., end: _Optional[_Union[End, _Mapping]] = ..., sketch: _Optional[_Union[AskSketch, _Mapping]] = ...) -> None: ...
+    letters: AskLetters
+    def __init__(self, exchange: _Optional[int] = ..., sweep_id: _Optional[str] = ..., timeout_s: _Optional[float] = ..., begin: _Optional[_Union[Begin, _Mapping]] = ..., children: _Optional[_Union[AskChildren, _Mapping]] = ..., lists: _Optional[_Union[AskLists, _Mapping]] = ..., detail: _Optional[_Union[AskDetail, _Mapping]] = ..., reveal: _Optional[_Union[AskReveal, _Mapping]] = ..., end: _Optional[_Union[End, _Mapping]] = ..., sketch: _Optional[_Union[AskSketch, _Mapping]] = ..., letters: _Optional[_Union[AskLetters, _Mapping]] = ...) -> None: ...
 
 class Begin(_message.Message):
     __slots__ = ("dataset", "profile_id", "canonical_version")
@@ -180,8 +182,22 @@ class End(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
+class AskLetters(_message.Message):
+    __slots__ = ("dataset", "action", "ids", "reason", "operator")
+    DATASET_FIELD_NUMBER: _ClassVar[int]
+    ACTION_FIELD_NUMBER: _ClassVar[int]
+    IDS_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    OPERATOR_FIELD_NUMBER: _ClassVar[int]
+    dataset: str
+    action: str
+    ids: _containers.RepeatedScalarFieldContainer[str]
+    reason: str
+    operator: str
+    def __init__(self, dataset: _Optional[str] = ..., action: _Optional[str] = ..., ids: _Optional[_Iterable[str]] = ..., reason: _Optional[str] = ..., operator: _Optional[str] = ...) -> None: ...
+
 class Reply(_message.Message):
-    __slots__ = ("exchange", "sweep_id", "part", "last", "progress", "ready", "children", "lists", "details", "revealed", "refusal", "ended", "sketched")
+    __slots__ = ("exchange", "sweep_id", "part", "last", "progress", "ready", "children", "lists", "details", "revealed", "refusal", "ended", "sketched", "letters")
     EXCHANGE_FIELD_NUMBER: _ClassVar[int]
     SWEEP_ID_FIELD_NUMBER: _ClassVar[int]
     PART_FIELD_NUMBER: _ClassVar[int]
@@ -195,6 +211,7 @@ class Reply(_message.Message):
     REFUSAL_FIELD_NUMBER: _ClassVar[int]
     ENDED_FIELD_NUMBER: _ClassVar[int]
     SKETCHED_FIELD_NUMBER: _ClassVar[int]
+    LETTERS_FIELD_NUMBER: _ClassVar[int]
     exchange: int
     sweep_id: str
     part: int
@@ -208,7 +225,8 @@ class Reply(_message.Message):
     refusal: Refusal
     ended: Ended
     sketched: Sketched
-    def __init__(self, exchange: _Optional[int] = ..., sweep_id: _Optional[str] = ..., part: _Optional[int] = ..., last: _Optional[bool] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., ready: _Optional[_Union[Ready, _Mapping]] = ..., children: _Optional[_Union[Children, _Mapping]] = ..., lists: _Optional[_Union[Lists, _Mapping]] = ..., details: _Optional[_Union[Details, _Mapping]] = ..., revealed: _Optional[_Union[Revealed, _Mapping]] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ..., ended: _Optional[_Union[Ended, _Mapping]] = ..., sketched: _Optional[_Union[Sketched, _Mapping]] = ...) -> None: ...
+    letters: Letters
+    def __init__(self, exchange: _Optional[int] = ..., sweep_id: _Optional[str] = ..., part: _Optional[int] = ..., last: _Optional[bool] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., ready: _Optional[_Union[Ready, _Mapping]] = ..., children: _Optional[_Union[Children, _Mapping]] = ..., lists: _Optional[_Union[Lists, _Mapping]] = ..., details: _Optional[_Union[Details, _Mapping]] = ..., revealed: _Optional[_Union[Revealed, _Mapping]] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ..., ended: _Optional[_Union[Ended, _Mapping]] = ..., sketched: _Optional[_Union[Sketched, _Mapping]] = ..., letters: _Optional[_Union[Letters, _Mapping]] = ...) -> None: ...
 
 class Progress(_message.Message):
     __slots__ = ("shards_done", "shards_total", "rows")
@@ -310,7 +328,7 @@ class Details(_message.Message):
     def __init__(self, header: _Optional[_Union[Header, _Mapping]] = ..., looks: _Optional[_Iterable[_Union[Look, _Mapping]]] = ...) -> None: ...
 
 class Look(_message.Message):
-    __slots__ = ("key_digest", "indexed", "fresh", "dead", "columns", "version", "sealed", "unchanged")
+    __slots__ = ("key_digest", "indexed", "fresh", "dead", "columns", "version", "sealed", "unchanged", "shifted")
     KEY_DIGEST_FIELD_NUMBER: _ClassVar[int]
     INDEXED_FIELD_NUMBER: _ClassVar[int]
     FRESH_FIELD_NUMBER: _ClassVar[int]
@@ -319,6 +337,7 @@ class Look(_message.Message):
     VERSION_FIELD_NUMBER: _ClassVar[int]
     SEALED_FIELD_NUMBER: _ClassVar[int]
     UNCHANGED_FIELD_NUMBER: _ClassVar[int]
+    SHIFTED_FIELD_NUMBER: _ClassVar[int]
     key_digest: bytes
     indexed: bytes
     fresh: bytes
@@ -327,7 +346,8 @@ class Look(_message.Message):
     version: int
     sealed: bytes
     unchanged: bool
-    def __init__(self, key_digest: _Optional[bytes] = ..., indexed: _Optional[bytes] = ..., fresh: _Optional[bytes] = ..., dead: _Optional[str] = ..., columns: _Optional[bytes] = ..., version: _Optional[int] = ..., sealed: _Optional[bytes] = ..., unchanged: _Optional[bool] = ...) -> None: ...
+    shifted: bytes
+    def __init__(self, key_digest: _Optional[bytes] = ..., indexed: _Optional[bytes] = ..., fresh: _Optional[bytes] = ..., dead: _Optional[str] = ..., columns: _Optional[bytes] = ..., version: _Optional[int] = ..., sealed: _Optional[bytes] = ..., unchanged: _Optional[bool] = ..., shifted: _Optional[bytes] = ...) -> None: ...
 
 class Revealed(_message.Message):
     __slots__ = ("header", "keys", "refused")
@@ -360,3 +380,43 @@ class Refusal(_message.Message):
 class Ended(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
+
+class Letters(_message.Message):
+    __slots__ = ("letters", "not_kept", "cleared", "unknown")
+    LETTERS_FIELD_NUMBER: _ClassVar[int]
+    NOT_KEPT_FIELD_NUMBER: _ClassVar[int]
+    CLEARED_FIELD_NUMBER: _ClassVar[int]
+    UNKNOWN_FIELD_NUMBER: _ClassVar[int]
+    letters: _containers.RepeatedCompositeFieldContainer[Letter]
+    not_kept: int
+    cleared: _containers.RepeatedScalarFieldContainer[str]
+    unknown: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, letters: _Optional[_Iterable[_Union[Letter, _Mapping]]] = ..., not_kept: _Optional[int] = ..., cleared: _Optional[_Iterable[str]] = ..., unknown: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Letter(_message.Message):
+    __slots__ = ("id", "dataset", "kind", "reason", "columns", "keyed", "state", "first_seen_us", "last_seen_us", "sweep_id", "count", "note")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    DATASET_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    COLUMNS_FIELD_NUMBER: _ClassVar[int]
+    KEYED_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    FIRST_SEEN_US_FIELD_NUMBER: _ClassVar[int]
+    LAST_SEEN_US_FIELD_NUMBER: _ClassVar[int]
+    SWEEP_ID_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    NOTE_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    dataset: str
+    kind: str
+    reason: str
+    columns: _containers.RepeatedScalarFieldContainer[str]
+    keyed: bool
+    state: str
+    first_seen_us: int
+    last_seen_us: int
+    sweep_id: str
+    count: int
+    note: str
+    def __init__(self, id: _Optional[str] = ..., dataset: _Optional[str] = ..., kind: _Optional[str] = ..., reason: _Optional[str] = ..., columns: _Optional[_Iterable[str]] = ..., keyed: _Optional[bool] = ..., state: _Optional[str] = ..., first_seen_us: _Optional[int] = ..., last_seen_us: _Optional[int] = ..., sweep_id: _Optional[str] = ..., count: _Optional[int] = ..., note: _Optional[str] = ...) -> None: ...
