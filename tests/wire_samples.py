@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from paritree.core import messages as m
+from paritree.core.deadletters import Letter, LetterAction, LetterKind, LetterState
 from paritree.core.sketch import probe_of
 from paritree.wire import codec
 from paritree.wire.frames import Cancel, Welcome
@@ -14,6 +15,10 @@ from paritree.wire.frames import Cancel, Welcome
 HEADER = m.Header("orders", bytes(range(16)), 1, bytes(range(8)), "s-1", "lsn 0/16B3748")
 U64 = np.array([1, 2**63, 2**64 - 1], np.uint64)
 PROBE = probe_of(U64, U64[::-1])
+LETTER = Letter(
+    *("A" * 16, "orders", LetterKind.ROW, "name: NUL in text", ("name",), True, LetterState.DISCARDED, 1, 2, "s-1", 3),
+    note="ops: a test row",
+)
 
 
 def samples() -> dict[str, Any]:
@@ -45,6 +50,9 @@ def samples() -> dict[str, Any]:
             HEADER, (look, m.Look(b"e" * 16, (b"a" * 16,), (b"a" * 16,)), m.Look(b"f" * 16, dead="NaN"))
         ),
         "revealed": m.Revealed(HEADER, {b"d" * 16: '{"id": 37}'}, "the rest is not granted"),
+        "letters": m.Letters(
+            (LETTER, Letter("B" * 16, "", LetterKind.MESSAGE, "no body")), 3, ("C" * 16,), ("D" * 16,)
+        ),
         "refusal": m.Refusal(m.RefusalCode.SOURCE, "the database is away", True),
         "ended": m.Ended(),
     }
@@ -55,6 +63,7 @@ def samples() -> dict[str, Any]:
         "ask_sketch": m.AskSketch(192, 2**64 - 1, 4, np.array([5, 15], np.uint64)),
         "ask_detail": m.AskDetail(U64, (b"d" * 16,), {b"d" * 16: b"cipher"}, True, True),
         "ask_reveal": m.AskReveal((b"d" * 16,), "audit 7"),
+        "ask_letters": m.AskLetters("orders", LetterAction.DISCARD, ("A" * 16,), "a test row", "ops"),
         "end": m.End(),
     }
     return {

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from paritree.core import limits
 from paritree.core import messages as m
+from paritree.core.deadletters import Letter, LetterAction, LetterKind, LetterState
 from paritree.core.sketch import Probe, Sketch
 from paritree.wire.frames import Cancel, Welcome
 
@@ -33,6 +34,23 @@ def by_digest(values: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[bytes, A
     return st.dictionaries(st.binary(min_size=16, max_size=16), values, max_size=5)
 
 
+letter_ids = st.lists(st.text("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", min_size=16, max_size=16), max_size=3).map(tuple)
+times = st.integers(0, limits.TIME_US_MAX)
+letters = st.builds(
+    Letter,
+    letter_ids.filter(bool).map(lambda ids: ids[0]),
+    texts,
+    st.sampled_from(LetterKind),
+    texts,
+    st.lists(texts, max_size=3).map(tuple),
+    st.booleans(),
+    st.sampled_from(LetterState),
+    times,
+    times,
+    st.just("") | sweep_ids,
+    u64s,
+    texts,
+)
 offers = st.builds(m.DatasetOffer, names, st.binary(min_size=16, max_size=16), u32s, st.binary(min_size=8, max_size=8))
 hellos = st.builds(
     m.Hello, names, names, names, st.lists(offers, max_size=5, unique_by=lambda o: o.dataset).map(tuple), u32s
@@ -73,6 +91,7 @@ request_bodies = st.one_of(
         st.booleans(),
     ),
     st.builds(m.AskReveal, digests(16), texts),
+    st.builds(m.AskLetters, texts, st.sampled_from(LetterAction), letter_ids, texts, texts),
     st.just(m.End()),
 )
 requests = st.builds(m.Request, u64s, sweep_ids, request_bodies, st.floats(0.001, limits.TIMEOUT_S_MAX))
@@ -137,6 +156,7 @@ reply_bodies = st.one_of(
     row_lists(),
     st.builds(m.Details, headers, st.lists(looks, max_size=5).map(tuple)),
     st.builds(m.Revealed, headers, by_digest(st.text(max_size=60)), texts),
+    st.builds(m.Letters, st.lists(letters, max_size=3).map(tuple), u64s, letter_ids, letter_ids),
     st.builds(m.Refusal, st.sampled_from(m.RefusalCode), texts, st.booleans()),
     st.just(m.Ended()),
 )

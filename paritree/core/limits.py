@@ -104,3 +104,18 @@ RECONNECT_S_MAX: Final = 30.0
 
 SWEEPS_COUNTED_MAX: Final = 1_024
 """Sweeps whose bytes a ledger keeps apart; the oldest then counts in the total only."""
+
+LETTERS_MAX: Final = 10_000
+"""Dead letters that a region keeps of one dataset, and lists; further ones are counted only."""
+
+LETTERS_BYTES_MAX: Final = 64 << 20
+"""Sealed payloads of one dataset's dead letters on the agent's disk."""
+
+LETTER_BYTES_MAX: Final = 64 << 10
+"""Payload of one dead letter; of larger rows and messages the beginning is kept."""
+
+LETTER_COLUMNS_MAX: Final = 1_000
+"""Columns that one dead letter names."""
+
+TIME_US_MAX: Final = 253_402_300_799_999_999
+"""Latest time on the wire: the end of the year 9999 in microseconds since 1970."""

@@ -14,6 +14,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from paritree.core.deadletters import Letter, LetterAction
 from paritree.core.sketch import Probe
 
 U64Array = NDArray[np.uint64]
@@ -134,11 +135,25 @@ class AskReveal:
 
 
 @dataclass(frozen=True, slots=True)
+class AskLetters:
+    """Dead letters of a dataset ("": unreadable messages): list them, try them again, or discard them.
+
+    ``ids`` (): all of the dataset. ``reason`` and ``operator`` say why and by whom, for the logs on both sides.
+    """
+
+    dataset: str
+    action: LetterAction
+    ids: tuple[str, ...] = ()
+    reason: str = ""
+    operator: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class End:
     """The sweep is over: release what it held."""
 
 
-RequestBody = Begin | AskChildren | AskLists | AskSketch | AskDetail | AskReveal | End
+RequestBody = Begin | AskChildren | AskLists | AskSketch | AskDetail | AskReveal | AskLetters | End
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,11 +304,25 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
+class Letters:
+    """What the region still has of the dead letters that were asked for, part by part.
+
+    ``not_kept`` is how many more were counted and not kept, ``cleared`` are ids that a replay ended, ``unknown`` ids
+    that the region does not have; each is in one part only.
+    """
+
+    letters: tuple[Letter, ...] = ()
+    not_kept: int = 0
+    cleared: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
     """What the sweep held is released."""
 
 
-ReplyBody = Progress | Ready | Children | Sketched | Lists | Details | Revealed | Refusal | Ended
+ReplyBody = Progress | Ready | Children | Sketched | Lists | Details | Revealed | Letters | Refusal | Ended
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ ANSWERS: Final[dict[type[m.RequestBody], type[m.ReplyBody]]] = {
     m.AskSketch: m.Sketched,
     m.AskDetail: m.Details,
     m.AskReveal: m.Revealed,
+    m.AskLetters: m.Letters,
     m.End: m.Ended,
 }
 """What answers what; Progress and Refusal may answer everything."""
@@ -147,7 +148,7 @@ class AnswerCheck:
             raise self._wrong(f"{type(body).__name__} does not answer {type(self._request.body).__name__}")
         if isinstance(body, ALWAYS_LAST) and not last:
             raise self._wrong("something follows its last part")
-        if not isinstance(body, m.Ended):
+        if not isinstance(body, m.Ended | m.Letters):
             if self._header not in (None, body.header):
                 raise self._wrong("its parts have different headers")
             self._header = body.header

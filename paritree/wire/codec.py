@@ -121,15 +121,13 @@ def fingerprint(body: m.RequestBody) -> bytes:
 
 
 def _body_message(body: m.RequestBody | m.ReplyBody) -> Message:
-    match body:
-        case m.Begin() | m.AskChildren() | m.AskLists() | m.AskSketch() | m.AskDetail() | m.AskReveal() | m.End():
-            request = pb.Request()
-            put_request_body(request, body)
-            return request
-        case _:
-            reply = pb.Reply()
-            put_reply_body(reply, body)
-            return reply
+    if isinstance(body, m.RequestBody):
+        request = pb.Request()
+        put_request_body(request, body)
+        return request
+    reply = pb.Reply()
+    put_reply_body(reply, body)
+    return reply
 
 
 @contextmanager

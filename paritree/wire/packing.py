@@ -99,6 +99,9 @@ def presentable(reply: m.Reply) -> m.Reply:
             return replace(reply, body=replace(body, looks=looks))
         case m.Revealed():
             return replace(reply, body=replace(body, refused=line(body.refused)))
+        case m.Letters():
+            letters = tuple(replace(one, reason=line(one.reason), note=line(one.note)) for one in body.letters)
+            return replace(reply, body=replace(body, letters=letters))
         case _:
             return reply
 

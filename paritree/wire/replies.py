@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from paritree.core import messages as m
 from paritree.wire import validity
+from paritree.wire.letters import get_letters, put_letters
 from paritree.wire.packing import (
     pack_probe,
     pack_u32,
@@ -57,6 +58,8 @@ def put_reply_body(out: pb.Reply, body: m.ReplyBody) -> None:
             out.revealed.refused = body.refused
             for key_digest, text in body.keys.items():
                 out.revealed.keys.add(key_digest=key_digest, json=text)
+        case m.Letters():
+            put_letters(out.letters, body)
 
 
 def get_reply(reply: pb.Reply) -> m.Reply:
@@ -84,6 +87,8 @@ def _get_reply_body(reply: pb.Reply) -> m.ReplyBody:
         case "revealed":
             keys = unique("revealed.keys", ((k.key_digest, k.json) for k in reply.revealed.keys))
             return m.Revealed(_get_header(reply.revealed.header), keys, reply.revealed.refused)
+        case "letters":
+            return get_letters(reply.letters)
         case "refusal":
             code = refusal_code(reply.refusal.code)
             return m.Refusal(code, reply.refusal.message, reply.refusal.retryable)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from paritree.core import messages as m
 from paritree.core.limits import HELLO_DATASETS_MAX
 from paritree.wire import validity
+from paritree.wire.letters import get_letters_ask, put_letters_ask
 from paritree.wire.packing import pack_u64, split, unique, unpack_u64
 from paritree.wire.v1 import agent_pb2 as pb
 from paritree.wire.validity import Malformed
@@ -57,6 +58,8 @@ def put_request_body(out: pb.Request, body: m.RequestBody) -> None:
                 out.detail.sealed.add(key_digest=key_digest, ciphertext=ciphertext)
         case m.AskReveal():
             out.reveal.key_digests, out.reveal.purpose = b"".join(body.key_digests), body.purpose
+        case m.AskLetters():
+            put_letters_ask(out.letters, body)
         case m.End():
             out.end.SetInParent()
 
@@ -92,6 +95,8 @@ def _get_request_body(request: pb.Request) -> m.RequestBody:
         case "reveal":
             digests = split("reveal.key_digests", request.reveal.key_digests, validity.KEY_DIGEST_BYTES)
             return m.AskReveal(digests, request.reveal.purpose)
+        case "letters":
+            return get_letters_ask(request.letters)
         case "end":
             return m.End()
         case _:

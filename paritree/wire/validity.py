@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from paritree.core import limits
 from paritree.core import messages as m
+from paritree.core.deadletters import ID_CHARS
 from paritree.core.sketch import PROBE_CELLS, TABLES, Probe
 from paritree.wire.frames import Cancel, Welcome
 
@@ -93,6 +94,8 @@ def check_request(request: m.Request) -> None:
             _digests("reveal.key_digests", body.key_digests, KEY_DIGEST_BYTES)
             _at_most("reveal.key_digests", body.key_digests, limits.KEYS_A_DETAIL_MAX)
             text("reveal.purpose", body.purpose)
+        case m.AskLetters():
+            check_letters_ask(body)
         case m.End():
             pass
 
@@ -111,6 +114,8 @@ def check_reply(reply: m.Reply) -> None:
             text("refusal.message", body.message)
         case m.Ended():
             pass
+        case m.Letters():
+            check_letters(body)
         case _:
             check_header(body.header)
             if body.header.sweep_id != reply.sweep_id:
@@ -146,6 +151,42 @@ def _check_content(body: m.Ready | m.Children | m.Sketched | m.Lists | m.Details
         case m.Revealed():
             _digests("revealed.keys", body.keys, KEY_DIGEST_BYTES)
             text("revealed.refused", body.refused)
+
+
+def check_letters_ask(ask: m.AskLetters) -> None:
+    """Raises Malformed."""
+    text("letters.dataset", ask.dataset, limits.NAME_CHARS_MAX)
+    _letter_ids("letters.ids", ask.ids)
+    text("letters.reason", ask.reason)
+    text("letters.operator", ask.operator, limits.NAME_CHARS_MAX)
+
+
+def check_letters(body: m.Letters) -> None:
+    """Raises Malformed."""
+    _at_most("letters.letters", body.letters, limits.LETTERS_MAX)
+    _number("letters.not_kept", body.not_kept, U64_MAX)
+    _letter_ids("letters.cleared", body.cleared)
+    _letter_ids("letters.unknown", body.unknown)
+    for letter in body.letters:
+        _letter_ids("letter.id", (letter.id,))
+        text("letter.dataset", letter.dataset, limits.NAME_CHARS_MAX)
+        text("letter.reason", letter.reason)
+        text("letter.note", letter.note)
+        text("letter.sweep_id", letter.sweep_id, SWEEP_ID_CHARS_MAX)
+        _at_most("letter.columns", letter.columns, limits.LETTER_COLUMNS_MAX)
+        for column in letter.columns:
+            text("letter.columns", column, limits.NAME_CHARS_MAX)
+        for name, micros in (("first_seen_us", letter.first_seen_us), ("last_seen_us", letter.last_seen_us)):
+            if not 0 <= micros <= limits.TIME_US_MAX:
+                raise Malformed(f"letter.{name} is no time")
+        _number("letter.count", letter.count, U64_MAX)
+
+
+def _letter_ids(field: str, ids: tuple[str, ...]) -> None:
+    _at_most(field, ids, limits.LETTERS_MAX)
+    for one in ids:
+        if len(one) != ID_CHARS or not one.isascii() or not one.isalnum():
+            raise Malformed(f"{field} is no id of a letter")
 
 
 def _ready(ready: m.Ready) -> None:
