@@ -29,8 +29,9 @@ from coordinator.exchanges import (
     nodes_answer,
 )
 from paritree.core import limits
+from paritree.core.agreement import Agreement
 from paritree.core.descent import Answer, Ask, Descent, Outcome
-from paritree.core.looks import Looks, Suspect, Wait
+from paritree.core.looks import Looks, Wait
 from paritree.core.manifest import Conclusion, RegionFacts, ReportContext, conclude, report
 from paritree.core.messages import (
     AskDetail,
@@ -45,6 +46,7 @@ from paritree.core.messages import (
 )
 from paritree.core.profile import CANONICAL_VERSION, Profile
 from paritree.core.ranges import RangeFinding, bulk_loss
+from paritree.core.suspects import Suspect
 from paritree.wire.link import RegionLink
 
 _log = structlog.get_logger("paritree.coordinator")
@@ -111,7 +113,7 @@ class Sweep:
             self._exclude_other_headers()
             suspects, incomplete = await self._compare()
             self.conclusion = conclude(
-                suspects, list(self.facts.values()), self.profile.row_columns, incomplete, self._loss
+                suspects, list(self.facts.values()), Agreement.of(self.profile), incomplete, self._loss
             )
             clear = await self._reveal(self.conclusion)
         finally:
@@ -210,7 +212,7 @@ class Sweep:
 
     async def _look(self, outcome: Outcome) -> tuple[list[Suspect], dict[str, str]]:
         ready = self._descended
-        looks = Looks(list(ready), outcome.ks, self.options.lag_max_s)
+        looks = Looks(list(ready), outcome.ks, self.options.lag_max_s, Agreement.of(self.profile))
         clock = self.surroundings.clock
         if outcome.ks:
             lacking = looks.receive_first(outcome.looks)
@@ -297,6 +299,7 @@ class Sweep:
             limit=self.options.limit,
             clear=clear,
             notes=notes,
+            tolerance=self.profile.tolerances,
         )
 
 

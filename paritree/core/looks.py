@@ -2,6 +2,8 @@
 
                     equal digests in one look
     suspect ──────────────────────────────────────▶ healed
+       │  differing digests in one look, and all regions agree within the columns' tolerance
+       ├──────────────────────────────────────────▶ within tolerance
        │  the same differing digests in two looks
        ├──────────────────────────────────────────▶ confirmed   (two looks at least lag_max apart)
        │  still changing after LOOKS_MAX looks
@@ -16,72 +18,15 @@ The looks are fresh reads by key in every region (the idea of asking twice and i
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
+from dataclasses import dataclass
 
 import numpy as np
 
 from paritree.core import limits
+from paritree.core.agreement import Agreement
 from paritree.core.errors import InvariantBroken
 from paritree.core.messages import AskDetail, Look
-
-
-class Fate(StrEnum):
-    """What became of a suspect."""
-
-    OPEN = "open"
-    HEALED = "healed"
-    CONFIRMED = "confirmed"
-    UNSETTLED = "unsettled"
-    UNKNOWN = "unknown"
-
-
-Version = tuple[bytes, ...]
-"""The row digests of one key in one region, sorted; () where the key is absent."""
-
-
-@dataclass(slots=True)
-class Suspect:
-    """One key under watch. ``versions`` is what the last look saw, by region; ``reason`` explains UNKNOWN.
-
-    ``columns`` are the column digests of those versions, from the last look that asked for them.
-    """
-
-    key_digest: bytes
-    versions: dict[str, Version] = field(default_factory=dict)
-    columns: dict[str, tuple[bytes, ...]] = field(default_factory=dict)
-    dead: dict[str, str] = field(default_factory=dict)
-    seen_at: float = 0.0
-    looks: int = 0
-    fate: Fate = Fate.OPEN
-    reason: str = ""
-
-    @property
-    def groups(self) -> list[list[str]]:
-        """Regions by equal version, present ones only, largest group first, then by name."""
-        by_version: dict[Version, list[str]] = {}
-        for region, version in sorted(self.versions.items()):
-            if version:
-                by_version.setdefault(version, []).append(region)
-        return sorted(by_version.values(), key=lambda group: (-len(group), group))
-
-    @property
-    def missing_in(self) -> list[str]:
-        return sorted(region for region, version in self.versions.items() if not version)
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """Rows under the key, by region."""
-        return {region: len(version) for region, version in sorted(self.versions.items())}
-
-    @property
-    def lacks_columns(self) -> bool:
-        """Whether a version of one row is known without its column digests."""
-        return any(len(version) == 1 and region not in self.columns for region, version in self.versions.items())
-
-    @property
-    def duplicated(self) -> bool:
-        return any(len(version) > 1 for version in self.versions.values())
+from paritree.core.suspects import Fate, Suspect, Version
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +34,14 @@ class Wait:
     """Look again not before this time."""
 
     until: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What must be the same in two looks."""
+
+    versions: Mapping[str, Version]
+    shifted: Mapping[str, tuple[bytes, ...]]
 
 
 Asks = Mapping[str, AskDetail]
@@ -104,10 +57,14 @@ class Looks:
     """All suspects of a sweep. ``again`` says what to ask of whom now; ``receive_…`` takes every region's looks.
 
     One look has two parts: every region is asked for the keys it holds; a region that lacks keys which another holds
-    is then asked for those by digest (``sealed`` where the holder's policy lets keys travel).
+    is then asked for those by digest (``sealed`` where the holder's policy lets keys travel). Without an ``agreement``
+    no column has a tolerance.
     """
 
-    def __init__(self, regions: Sequence[str], ks: Sequence[int], lag_max_s: float) -> None:
+    def __init__(
+        self, regions: Sequence[str], ks: Sequence[int], lag_max_s: float, agreement: Agreement | None = None
+    ) -> None:
+        self._agreement = agreement or Agreement()
         self.regions = tuple(regions)
         self.suspects: dict[bytes, Suspect] = {}
         self.unexplained: set[int] = set(ks)
@@ -141,7 +98,8 @@ class Looks:
         due = max(s.seen_at for s in still_open) + self._lag_max_s
         if now < due:
             return Wait(due)
-        columns = any(s.lacks_columns for s in still_open)  # they weigh more than all else: asked once where rows rest
+        # they weigh more than all else: asked once where rows rest, and always where equal rows may differ in a cell
+        columns = bool(self._agreement.tolerant) or any(s.lacks_columns for s in still_open)
         ask = self._ask([s.key_digest for s in still_open], columns=columns)
         return dict.fromkeys(self.regions, ask)
 
@@ -149,13 +107,13 @@ class Looks:
         """Every region's answer to ``again``: judge the looked-at suspects."""
         self._require(answers)
         still_open = [s for s in self.suspects.values() if s.fate is Fate.OPEN]
-        before = {s.key_digest: dict(s.versions) for s in still_open}
+        before = {s.key_digest: _Seen(s.versions, s.shifted) for s in still_open}
         for suspect in still_open:
-            suspect.versions, suspect.dead = {}, {}
+            suspect.versions, suspect.shifted, suspect.dead = {}, {}, {}
         for region, looks in answers.items():
             for look in looks:
                 if look.key_digest in before:
-                    if before[look.key_digest].get(region) != look.fresh:
+                    if before[look.key_digest].versions.get(region) != look.fresh:
                         self.suspects[look.key_digest].columns.pop(region, None)
                     self._note(region, look)
         self._judge(still_open, before, now)
@@ -175,12 +133,14 @@ class Looks:
         suspect.versions[region] = look.fresh
         if look.columns:
             suspect.columns[region] = look.columns
+        if look.shifted:
+            suspect.shifted[region] = look.shifted
         if look.dead:
             suspect.dead[region] = look.dead
         if look.sealed:
             self._sealed.setdefault(look.key_digest, look.sealed)
 
-    def _judge(self, suspects: Sequence[Suspect], before: Mapping[bytes, Mapping[str, Version]], now: float) -> None:
+    def _judge(self, suspects: Sequence[Suspect], before: Mapping[bytes, _Seen], now: float) -> None:
         for suspect in suspects:
             suspect.looks += 1
             last_seen, suspect.seen_at = suspect.seen_at, now
@@ -192,13 +152,12 @@ class Looks:
                 suspect.fate, suspect.reason = Fate.UNKNOWN, f"dead letter in {region}: {reason}"
             elif len(set(suspect.versions.values())) == 1:  # equal multisets are equal, duplicates counted
                 suspect.fate = Fate.HEALED
-            elif suspect.versions == before.get(suspect.key_digest) and now - last_seen >= self._lag_max_s:
+            elif self._agreement.holds(suspect):
+                suspect.fate = Fate.WITHIN_TOLERANCE
+            elif (
+                before.get(suspect.key_digest) == _Seen(suspect.versions, suspect.shifted)
+                and now - last_seen >= self._lag_max_s
+            ):
                 suspect.fate = Fate.CONFIRMED
             elif suspect.looks >= limits.LOOKS_MAX:
                 suspect.fate = Fate.UNSETTLED
-
-
-def differing_columns(suspect: Suspect, names: Sequence[str]) -> list[str]:
-    """The columns whose digests differ between the regions that have exactly one row of the key."""
-    digests = [columns for columns in suspect.columns.values() if len(columns) == len(names)]
-    return [name for i, name in enumerate(names) if len({columns[i] for columns in digests}) > 1]

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from paritree.core.agreement import Agreement
 from paritree.core.digest import token
-from paritree.core.looks import Fate, Suspect, differing_columns
 from paritree.core.messages import ByteClass, Ready
 from paritree.core.ranges import RangeFinding
+from paritree.core.suspects import Fate, Suspect
 
 REPORT_VERSION = 1
 
@@ -94,6 +95,7 @@ class Conclusion:
     healed: int
     stated: tuple[Stated, ...]
     loss: RangeFinding | None = None
+    within_tolerance: int = 0
 
     @property
     def verdict(self) -> Verdict:
@@ -105,7 +107,7 @@ class Conclusion:
 def conclude(
     suspects: Iterable[Suspect],
     facts: Sequence[RegionFacts],
-    columns: Sequence[str],
+    agreement: Agreement,
     incomplete: Mapping[str, str],
     loss: RangeFinding | None = None,
 ) -> Conclusion:
@@ -116,34 +118,37 @@ def conclude(
     findings: list[Finding] = []
     unknown: list[Suspect] = []
     unsettled: list[Suspect] = []
-    healed = 0
+    healed = within = 0
     for suspect in sorted(suspects, key=lambda s: s.key_digest):
         if suspect.fate is Fate.HEALED:
             healed += 1
+        elif suspect.fate is Fate.WITHIN_TOLERANCE:
+            within += 1
         elif suspect.fate is Fate.CONFIRMED and (hidden := keyless & set(suspect.missing_in)):
             suspect.reason = f"absent in {', '.join(sorted(hidden))}, which has dead letters without a readable key"
             unknown.append(suspect)
         elif suspect.fate is Fate.CONFIRMED:
-            findings.append(_finding(suspect, columns, silent))
+            findings.append(_finding(suspect, agreement, silent))
         elif suspect.fate is Fate.UNSETTLED:
             unsettled.append(suspect)
         else:
             unknown.append(suspect)
     told = [Stated(Verdict.DIFFERENT, tuple(loss.rows), loss.reason)] if loss else []
-    stated = [*told, *_stated(findings, unknown, unsettled, facts, compared, incomplete, loss)]
-    return Conclusion(tuple(findings), tuple(unknown), tuple(unsettled), healed, tuple(stated), loss)
+    stated = [*told, *_stated(findings, unknown, unsettled, facts, compared, incomplete, loss, within)]
+    return Conclusion(tuple(findings), tuple(unknown), tuple(unsettled), healed, tuple(stated), loss, within)
 
 
-def _finding(suspect: Suspect, columns: Sequence[str], silent: bool) -> Finding:
-    versions = Kind.DIFFERENT if len(suspect.groups) > 1 else Kind.MISSING
+def _finding(suspect: Suspect, agreement: Agreement, silent: bool) -> Finding:
+    groups = agreement.groups(suspect)
+    versions = Kind.DIFFERENT if len(groups) > 1 else Kind.MISSING
     kind = Kind.DUPLICATE if suspect.duplicated else versions
     return Finding(
         key_digest=suspect.key_digest,
         token="" if silent else token(suspect.key_digest),
         kind=kind,
-        groups=tuple(tuple(group) for group in suspect.groups),
+        groups=tuple(map(tuple, groups)),
         missing_in=tuple(suspect.missing_in),
-        columns=tuple(differing_columns(suspect, columns)) if kind is Kind.DIFFERENT else (),
+        columns=tuple(agreement.differing_columns(suspect)) if kind is Kind.DIFFERENT else (),
         counts=suspect.counts if kind is Kind.DUPLICATE else {},
     )
 
@@ -156,6 +161,7 @@ def _stated(
     compared: Sequence[RegionFacts],
     incomplete: Mapping[str, str],
     loss: RangeFinding | None,
+    within: int,
 ) -> list[Stated]:
     names = tuple(f.name for f in compared if loss is None or f.name not in loss.gone_in)
     stated: list[Stated] = []
@@ -181,6 +187,8 @@ def _stated(
             return [Stated(Verdict.UNKNOWN, tuple(f.name for f in facts), "fewer than two regions could be compared")]
         point = all(f.ready is not None and f.ready.point for f in compared)
         reason = "nothing differs at the stated positions" if point else "nothing differed during the stated intervals"
+        if within:
+            reason += f", beyond a tolerance: {within} keys are within theirs"
         stated.append(Stated(Verdict.EQUAL, names, reason))
     return stated
 
@@ -193,7 +201,10 @@ def _reasons(counts: Mapping[str, int]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ReportContext:
-    """What the report says beside the conclusion. ``clear`` are granted keys by key digest."""
+    """What the report says beside the conclusion. ``clear`` are granted keys by key digest.
+
+    ``tolerance`` is the text of each tolerant column's tolerance.
+    """
 
     dataset: str
     facts: Sequence[RegionFacts]
@@ -206,6 +217,7 @@ class ReportContext:
     clear: Mapping[bytes, Mapping[str, Any]] = field(default_factory=dict)
     notes: Sequence[str] = ()
     not_compared: Mapping[str, str] = field(default_factory=dict)
+    tolerance: Mapping[str, str] = field(default_factory=dict)
 
 
 def report(conclusion: Conclusion, context: ReportContext) -> dict[str, Any]:
@@ -234,6 +246,7 @@ def report(conclusion: Conclusion, context: ReportContext) -> dict[str, Any]:
             "compared": list(context.compared_columns),
             "ignored": list(context.ignored_columns),
             "not_compared": [{"column": c, "reason": r} for c, r in context.not_compared.items()],
+            "tolerance": dict(context.tolerance),
         },
         "summary": {
             "different": sum(f.kind is Kind.DIFFERENT for f in findings),
@@ -241,6 +254,7 @@ def report(conclusion: Conclusion, context: ReportContext) -> dict[str, Any]:
             "duplicate": duplicate,
             "unsettled": len(conclusion.unsettled_keys),
             "healed": conclusion.healed,
+            "within_tolerance": conclusion.within_tolerance,
             "unknown": len(conclusion.unknown_keys),
         },
         "findings_total": len(lost) + len(findings),

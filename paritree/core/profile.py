@@ -58,7 +58,13 @@ class Profile:
     @property
     def tolerant_columns(self) -> tuple[str, ...]:
         """The row columns that have a tolerance, in the same order."""
-        return tuple(name for name in self.row_columns if self.columns[name].tolerance is not None)
+        return tuple(self.tolerances)
+
+    @property
+    def tolerances(self) -> dict[str, str]:
+        """The text of the tolerance of each row column that has one, in the same order."""
+        kinds = ((name, self.columns[name]) for name in self.row_columns)
+        return {name: kind.tolerance for name, kind in kinds if kind.tolerance is not None}
 
     @property
     def profile_id(self) -> bytes:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 from paritree.core import limits
+from paritree.core.agreement import Agreement
 from paritree.core.errors import InvariantBroken
-from paritree.core.looks import Fate, Looks, Wait, differing_columns, first_asks
+from paritree.core.looks import Looks, Wait, first_asks
 from paritree.core.messages import Look
+from paritree.core.suspects import Fate, Suspect
 
 KEY = b"key-digest-bytes"
 K = int.from_bytes(KEY[:8], "big")
@@ -39,6 +41,10 @@ def suspect(looks: Looks):
 
 def make(lag_max_s: float = 2.0, regions: tuple[str, ...] = ("eu", "us")) -> Looks:
     return Looks(regions, [K], lag_max_s)
+
+
+def differing_columns(suspect: Suspect, names: list[str]) -> list[str]:
+    return Agreement(tuple(names)).differing_columns(suspect)
 
 
 def test_equal_in_one_look_is_healed():
