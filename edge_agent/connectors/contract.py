@@ -45,6 +45,8 @@ from typing import Any, ClassVar, Final, Self
 
 import pyarrow as pa
 
+from edge_agent.connectors.changes import ChangeSource
+from paritree.core.carrier import plain_values
 from paritree.core.errors import ConfigError
 from paritree.core.profile import Binding
 from paritree.core.schema import TableSchema
@@ -53,6 +55,8 @@ REJECTS: Final = "paritree.rejects"
 REJECTS_TYPE: Final = pa.list_(pa.struct([("column", pa.utf8()), ("reason", pa.utf8())]))
 BATCH_ROWS: Final = 16_384
 """Rows a record batch has at most, unless a connector says why."""
+LOOKUP_KEYS: Final = 1_000
+"""Keys of one look-up where a connector has no better way to look up many: a statement that every engine takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +177,28 @@ class Connector(ABC):
 
         The caller recomputes the key digests and drops every row that it did not ask for.
         """
+
+    def lookup_batch(self, binding: Binding, keys: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+        """As ``lookup``, for many keys at once: ``keys`` has the key columns by logical name, in carriers of a scan.
+
+        May give rows that were not asked for, each of them as often as the table has it.
+        """
+        bare = [column.type.bare for column in binding.key_columns]
+        for first in range(0, keys.num_rows, LOOKUP_KEYS):
+            some = keys.slice(first, LOOKUP_KEYS)
+            values = [plain_values(some.column(n), kind) for n, kind in zip(binding.key, bare, strict=True)]
+            yield from self.lookup(binding, list(zip(*values, strict=True)))
+
+    def changes(self, binding: Binding, name: str) -> ChangeSource:
+        """The changes of a binding's table; ``name`` tells apart who follows them (region and agent).
+
+        Raises ConfigError where this engine or this table cannot tell its changes.
+        """
+        del binding, name
+        raise ConfigError(
+            f"{self.engine}: this engine does not tell which rows have changed",
+            next_step="leave changes out for this dataset: it is scanned instead",
+        )
 
     @abstractmethod
     def close(self) -> None:
