@@ -10,9 +10,10 @@ from typing import Any
 
 from paritree.core.agreement import Agreement
 from paritree.core.digest import token
+from paritree.core.findings import Finding, Judged, Kind, judge
 from paritree.core.messages import ByteClass, Ready
 from paritree.core.ranges import RangeFinding
-from paritree.core.suspects import Fate, Suspect
+from paritree.core.suspects import Suspect
 
 REPORT_VERSION = 1
 
@@ -32,37 +33,6 @@ EXIT_CODES: Mapping[Verdict, int] = {
     Verdict.UNSETTLED: 3,
     Verdict.EQUAL: 0,
 }
-
-
-class Kind(StrEnum):
-    MISSING = "missing"
-    DIFFERENT = "different"
-    DUPLICATE = "duplicate"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """A confirmed difference (or duplicate) of one key. ``token`` is "" where a region's policy discloses nothing."""
-
-    key_digest: bytes
-    token: str
-    kind: Kind
-    groups: tuple[tuple[str, ...], ...]
-    missing_in: tuple[str, ...]
-    columns: tuple[str, ...] = ()
-    counts: Mapping[str, int] = field(default_factory=dict)
-
-    def report(self, clear: Mapping[str, Any] | None) -> dict[str, Any]:
-        """The entry of the JSON report; ``clear`` is the key in clear where it was granted."""
-        entry: dict[str, Any] = {"key": clear, "token": self.token or None, "kind": str(self.kind)}
-        if self.kind is Kind.DUPLICATE:
-            return {**entry, "counts": dict(self.counts)}
-        return {
-            **entry,
-            "groups": [list(group) for group in self.groups],
-            "missing_in": list(self.missing_in),
-            "columns": list(self.columns),
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,85 +82,51 @@ def conclude(
     loss: RangeFinding | None = None,
 ) -> Conclusion:
     """Judge a sweep. ``incomplete`` names what could not be compared (regions -> reason) beside excluded regions."""
-    compared = [f for f in facts if f.ready is not None and not f.excluded]
-    silent = any(f.ready is not None and f.ready.disclosure == "nothing" for f in compared)
-    keyless = {f.name for f in compared if f.ready is not None and f.ready.dead.keyless}
-    findings: list[Finding] = []
-    unknown: list[Suspect] = []
-    unsettled: list[Suspect] = []
-    healed = within = 0
-    for suspect in sorted(suspects, key=lambda s: s.key_digest):
-        if suspect.fate is Fate.HEALED:
-            healed += 1
-        elif suspect.fate is Fate.WITHIN_TOLERANCE:
-            within += 1
-        elif suspect.fate is Fate.CONFIRMED and (hidden := keyless & set(suspect.missing_in)):
-            suspect.reason = f"absent in {', '.join(sorted(hidden))}, which has dead letters without a readable key"
-            unknown.append(suspect)
-        elif suspect.fate is Fate.CONFIRMED:
-            findings.append(_finding(suspect, agreement, silent))
-        elif suspect.fate is Fate.UNSETTLED:
-            unsettled.append(suspect)
-        else:
-            unknown.append(suspect)
+    compared = {f.name: f.ready for f in facts if f.ready is not None and not f.excluded}
+    judged = judge(suspects, compared, agreement)
     told = [Stated(Verdict.DIFFERENT, tuple(loss.rows), loss.reason)] if loss else []
-    stated = [*told, *_stated(findings, unknown, unsettled, facts, compared, incomplete, loss, within)]
-    return Conclusion(tuple(findings), tuple(unknown), tuple(unsettled), healed, tuple(stated), loss, within)
-
-
-def _finding(suspect: Suspect, agreement: Agreement, silent: bool) -> Finding:
-    groups = agreement.groups(suspect)
-    versions = Kind.DIFFERENT if len(groups) > 1 else Kind.MISSING
-    kind = Kind.DUPLICATE if suspect.duplicated else versions
-    return Finding(
-        key_digest=suspect.key_digest,
-        token="" if silent else token(suspect.key_digest),
-        kind=kind,
-        groups=tuple(map(tuple, groups)),
-        missing_in=tuple(suspect.missing_in),
-        columns=tuple(agreement.differing_columns(suspect)) if kind is Kind.DIFFERENT else (),
-        counts=suspect.counts if kind is Kind.DUPLICATE else {},
+    stated = [*told, *_stated(judged, facts, compared, incomplete, loss)]
+    return Conclusion(
+        judged.findings, judged.unknown, judged.unsettled, judged.healed, tuple(stated), loss, judged.within_tolerance
     )
 
 
 def _stated(
-    findings: Sequence[Finding],
-    unknown: Sequence[Suspect],
-    unsettled: Sequence[Suspect],
+    judged: Judged,
     facts: Sequence[RegionFacts],
-    compared: Sequence[RegionFacts],
+    compared: Mapping[str, Ready],
     incomplete: Mapping[str, str],
     loss: RangeFinding | None,
-    within: int,
 ) -> list[Stated]:
-    names = tuple(f.name for f in compared if loss is None or f.name not in loss.gone_in)
+    names = tuple(name for name in compared if loss is None or name not in loss.gone_in)
     stated: list[Stated] = []
-    kinds = Counter(f.kind for f in findings)
+    kinds = Counter(f.kind for f in judged.findings)
     if kinds:
         what = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
         stated.append(Stated(Verdict.DIFFERENT, names, f"confirmed by two looks: {what}"))
     stated += [Stated(Verdict.UNKNOWN, (f.name,), f.excluded) for f in facts if f.excluded]
     stated += [Stated(Verdict.UNKNOWN, (name,), reason) for name, reason in sorted(incomplete.items())]
-    for f in compared:
-        if f.ready is not None and f.ready.dead.total:
-            reason = f"{f.ready.dead.total} rows are dead letters: {_reasons(f.ready.dead.reasons)}"
-            stated.append(Stated(Verdict.UNKNOWN, (f.name,), reason))
-    if unknown:
-        reasons = _reasons(Counter(s.reason for s in unknown))
-        stated.append(Stated(Verdict.UNKNOWN, names, f"{len(unknown)} keys could not be judged: {reasons}"))
-    if unsettled:
-        stated.append(Stated(Verdict.UNSETTLED, names, f"{len(unsettled)} keys kept changing through all looks"))
-    if not stated:
-        if loss and len(names) < 2:  # what is left has nothing to be equal to
-            return []
-        if len(compared) < 2:
-            return [Stated(Verdict.UNKNOWN, tuple(f.name for f in facts), "fewer than two regions could be compared")]
-        point = all(f.ready is not None and f.ready.point for f in compared)
-        reason = "nothing differs at the stated positions" if point else "nothing differed during the stated intervals"
-        if within:
-            reason += f", beyond a tolerance: {within} keys are within theirs"
-        stated.append(Stated(Verdict.EQUAL, names, reason))
-    return stated
+    for name, ready in compared.items():
+        if ready.dead.total:
+            reason = f"{ready.dead.total} rows are dead letters: {_reasons(ready.dead.reasons)}"
+            stated.append(Stated(Verdict.UNKNOWN, (name,), reason))
+    if judged.unknown:
+        reasons = _reasons(Counter(s.reason for s in judged.unknown))
+        stated.append(Stated(Verdict.UNKNOWN, names, f"{len(judged.unknown)} keys could not be judged: {reasons}"))
+    if judged.unsettled:
+        moving = f"{len(judged.unsettled)} keys kept changing through all looks"
+        stated.append(Stated(Verdict.UNSETTLED, names, moving))
+    if stated:
+        return stated
+    if loss and len(names) < 2:  # what is left has nothing to be equal to
+        return []
+    if len(compared) < 2:
+        return [Stated(Verdict.UNKNOWN, tuple(f.name for f in facts), "fewer than two regions could be compared")]
+    point = all(ready.point for ready in compared.values())
+    reason = "nothing differs at the stated positions" if point else "nothing differed during the stated intervals"
+    if judged.within_tolerance:
+        reason += f", beyond a tolerance: {judged.within_tolerance} keys are within theirs"
+    return [Stated(Verdict.EQUAL, names, reason)]
 
 
 def _reasons(counts: Mapping[str, int]) -> str:
