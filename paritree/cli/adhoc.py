@@ -66,6 +66,7 @@ class Question:
     ignore: Sequence[str] = ()
     precision: Mapping[str, str] = field(default_factory=dict)
     rules: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    tolerance: Mapping[str, str] = field(default_factory=dict)
     where: str | None = None
     lag_max_s: float = 2.0
     limit: int = 1_000
@@ -148,6 +149,7 @@ def derive(question: Question, schemas: Mapping[str, TableSchema]) -> Derived:
         ignore=question.ignore,
         precision=question.precision,
         rules=question.rules,
+        tolerance=question.tolerance,
     )
 
 

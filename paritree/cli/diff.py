@@ -33,6 +33,9 @@ def diff(
     rule: Annotated[
         list[str] | None, typer.Option(metavar="COLUMN=RULE", help="Text rule: nfc, rtrim, casefold; repeatable.")
     ] = None,
+    tolerance: Annotated[
+        list[str] | None, typer.Option(metavar="COLUMN=T", help="Values within T agree, 2T apart never; repeatable.")
+    ] = None,
     where: Annotated[str | None, typer.Option(metavar="SQL", help="Compare only rows for which this holds.")] = None,
     lag_max: Annotated[float, typer.Option(metavar="SECONDS", min=0, help="Between the two looks at a suspect.")] = 2.0,
     reveal: Annotated[str, typer.Option(metavar="keys|tokens", help="Show keys in clear or as tokens.")] = "keys",
@@ -69,6 +72,7 @@ def diff(
         ignore=ignore or (),
         precision=dict(_pair(text, "--precision", tuple(PRECISIONS)) for text in precision or ()),
         rules=_rules(rule or ()),
+        tolerance=_tolerances(tolerance or ()),
         where=where,
         lag_max_s=lag_max,
         limit=limit,
@@ -126,3 +130,15 @@ def _rules(texts: Sequence[str]) -> dict[str, list[str]]:
         column, rule = _pair(text, "--rule", TEXT_RULES)
         rules.setdefault(column, []).append(rule)
     return rules
+
+
+def _tolerances(texts: Sequence[str]) -> dict[str, str]:
+    said: dict[str, str] = {}
+    for text in texts:
+        column, equals, value = text.rpartition("=")
+        if not equals or not column or column in said:
+            raise ConfigError(
+                f"--tolerance {text}: write COLUMN=T, once a column", next_step="e.g. --tolerance amount=0.01"
+            )
+        said[column] = value
+    return said

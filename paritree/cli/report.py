@@ -145,6 +145,8 @@ def _columns(columns: Mapping[str, Any]) -> Iterator[str]:
     yield "  " + printable(f"{_count(len(compared), 'column')} compared: {', '.join(compared)}")
     if ignored := columns.get("ignored"):
         yield "  " + printable(f"ignored: {', '.join(ignored)}")
+    if tolerance := columns.get("tolerance"):
+        yield "  " + printable(f"tolerance: {', '.join(f'{name} {text}' for name, text in tolerance.items())}")
     for left_out in columns.get("not_compared", ()):
         yield "  " + printable(f"not compared: {left_out['column']} ({left_out['reason']})")
 
@@ -153,7 +155,8 @@ def _summary(summary: Mapping[str, Any]) -> str:
     said = [f"{summary.get('different', 0):,} different"]
     said += [f"{count:,} missing in {region}" for region, count in summary.get("missing", {}).items()]
     said += [f"{count:,} duplicate in {region}" for region, count in summary.get("duplicate", {}).items()]
-    said += [f"{summary[name]:,} {name}" for name in ("unsettled", "healed", "unknown") if summary.get(name)]
+    fates = ("unsettled", "healed", "within_tolerance", "unknown")
+    said += [f"{summary[name]:,} {name.replace('_', ' ')}" for name in fates if summary.get(name)]
     return printable(" · ".join(said))
 
 

@@ -132,6 +132,13 @@ def _profile(name: str, section: Section) -> Profile:
             raise section.error(f"key column '{part}' is ignored", "key", next_step="compare it, or choose another key")
         if part not in columns:
             raise section.error(f"no column '{part}' in [columns]", "key", next_step=near(part, columns))
+        if columns[part].tolerance is not None:
+            raise declared.error(
+                "a key column is compared exactly",
+                part,
+                "tolerance",
+                next_step=f"take tolerance out of '{part}', or choose another key",
+            )
     return Profile(
         dataset=name,
         key=key,
@@ -150,13 +157,6 @@ def _column_type(columns: Section, name: str) -> LogicalType | None:
     if not isinstance(declared, dict):
         return parse_type(declared, where) if isinstance(declared, str) else _not_a_type(columns, name)
     rules = dict(declared)
-    if "tolerance" in rules:
-        raise columns.error(
-            "tolerance cannot be compared with yet",
-            name,
-            "tolerance",
-            next_step="declare a scale or ignore the column; it is never left out silently",
-        )
     ignore = rules.pop("ignore", False)
     if type(ignore) is not bool:
         raise columns.error(f"must be true or false, not {kind_of(ignore)}", name, "ignore")

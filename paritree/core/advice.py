@@ -33,6 +33,12 @@ class Advice(Protocol):
     def rule(self, column: str, rule: str) -> str:
         """Apply a text rule."""
 
+    def tolerance(self, column: str, kind: LogicalType) -> str:
+        """Say a tolerance that can be one."""
+
+    def exact(self, column: str) -> str:
+        """Compare a column without a tolerance."""
+
     def declare(self, column: str) -> str:
         """Decide between types that do not go together."""
 
@@ -51,6 +57,12 @@ class Flags:
 
     def rule(self, column: str, rule: str) -> str:
         return f"--rule {column}={rule}"
+
+    def tolerance(self, column: str, kind: LogicalType) -> str:  # noqa: ARG002 - a flag needs no type
+        return f"--tolerance {column}=0.01"
+
+    def exact(self, column: str) -> str:
+        return f"leave out --tolerance {column}=..."
 
     def declare(self, column: str) -> str:
         return f"--ignore {column}, or declare its type in a datasets file ('paritree init' writes one)"
@@ -72,6 +84,12 @@ class Lines:
 
     def rule(self, column: str, rule: str) -> str:
         return f'{quoted(column)} = {{ type = "text", rules = ["{rule}"] }}'
+
+    def tolerance(self, column: str, kind: LogicalType) -> str:
+        return f'{quoted(column)} = {{ type = "{kind.name}", tolerance = 0.01 }}'
+
+    def exact(self, column: str) -> str:
+        return f"take tolerance out of {quoted(column)} = {{ ... }}"
 
     def declare(self, column: str) -> str:
         name = quoted(column)

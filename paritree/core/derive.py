@@ -11,12 +11,14 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from paritree.core.advice import FLAGS, LINES, Advice, Problem, near, refuse
+from paritree.core.errors import ConfigError
 from paritree.core.fitting import check_binding
 from paritree.core.matching import Group, by_source, find, grouped
 from paritree.core.merging import finest_first, has_time, merged, readable_from_text, with_precision
 from paritree.core.profile import Profile
 from paritree.core.schema import SourceColumn, TableSchema
-from paritree.core.types import PRECISIONS, TEXT_RULES, LogicalType
+from paritree.core.tolerance import TOLERANT
+from paritree.core.types import PRECISIONS, TEXT_RULES, LogicalType, with_tolerance
 
 __all__ = ["FLAGS", "LINES", "Advice", "Derived", "check_binding", "derive_profile"]
 
@@ -45,6 +47,7 @@ class _Work:
     advice: Advice
     precision: dict[str, str] = field(default_factory=dict)
     rules: dict[str, Sequence[str]] = field(default_factory=dict)
+    tolerance: dict[str, str] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -72,13 +75,15 @@ def derive_profile(
     ignore: Sequence[str] = (),
     precision: Mapping[str, str] | None = None,
     rules: Mapping[str, Sequence[str]] | None = None,
+    tolerance: Mapping[str, str] | None = None,
     advice: Advice = FLAGS,
 ) -> Derived:
     """Derive what is compared from the regions' schemas (region -> schema, in the caller's order).
 
     Columns go together by name, else by the only name that differs in case; the first region's name is the logical one.
     ``key`` overrides the catalogues' (``["*"]`` is every compared column); ``columns`` limits the comparison to those
-    and the key; ``ignore`` leaves columns out; ``precision`` is column -> s, ms, us; ``rules`` column -> text rules.
+    and the key; ``ignore`` leaves columns out; ``precision`` is column -> s, ms, us; ``rules`` column -> text rules;
+    ``tolerance`` column -> decimal text.
     Raises ConfigError with every mistake at once, each with what ``advice`` says to add.
     """
     work = _Work(schemas, grouped(schemas), advice)
@@ -86,6 +91,9 @@ def derive_profile(
         name: (precision or {})[given] for given, name in work.logical(precision or (), "precision").items()
     }
     work.rules = {name: (rules or {})[given] for given, name in work.logical(rules or (), "rules").items()}
+    work.tolerance = {
+        name: (tolerance or {})[given] for given, name in work.logical(tolerance or (), "tolerance").items()
+    }
     ignored = set(work.logical(ignore, "ignore").values())
     everything = {group.name for group in work.groups}
     wanted = everything if columns is None else set(work.logical(columns, "columns").values())
@@ -95,6 +103,8 @@ def derive_profile(
         key_names = _key(work, key, ignored)
     compared = [group for group in work.groups if group.name in (wanted | set(key_names)) - ignored]
     types = {group.name: _column(work, group, group.name in key_names) for group in compared}
+    for name in (name for name in work.tolerance if name not in types):
+        work.problem(f"column '{name}' has a tolerance and is not compared", work.advice.exact(name))
     refuse(f"dataset {dataset}", work.problems)
     profile = Profile(
         dataset,
@@ -159,7 +169,7 @@ def _column(work: _Work, group: Group, in_key: bool) -> LogicalType:
     if in_key and (nanos := [region for region, column in group.columns.items() if column.precision == "ns"]):
         text = f"key column '{group.name}' holds nanoseconds in {nanos[0]}, and rows are looked up by microseconds"
         work.problem(text, "name another key")
-    return _timed(work, group, _ruled(work, group, kind, in_key))
+    return _tolerant(work, group, _timed(work, group, _ruled(work, group, kind, in_key)), in_key)
 
 
 def _merged(work: _Work, group: Group) -> LogicalType | None:
@@ -245,6 +255,22 @@ def _timed(work: _Work, group: Group, kind: LogicalType) -> LogicalType:
     if finest_first((said, coarsest))[-1] != said:
         work.problem(f"column '{group.name}': precision {said} is finer than what the regions hold ({listed})", advised)
     return with_precision(kind, said)
+
+
+def _tolerant(work: _Work, group: Group, kind: LogicalType, in_key: bool) -> LogicalType:
+    """With the tolerance that the caller said; keys have none."""
+    said = work.tolerance.get(group.name)
+    if said is None:
+        return kind
+    if in_key or kind.name not in TOLERANT:
+        why = "a key is compared exactly" if in_key else f"a tolerance is for float and decimal, not {kind}"
+        work.problem(f"column '{group.name}': {why}", work.advice.exact(group.name))
+        return kind
+    try:
+        return with_tolerance(kind, said, f"column '{group.name}'")
+    except ConfigError as error:
+        work.problem(error.message, work.advice.tolerance(group.name, kind))
+        return kind
 
 
 def _empty_collection(work: _Work, types: Mapping[str, LogicalType]) -> str:

@@ -73,7 +73,7 @@ DATASET_MISTAKES: dict[str, tuple[str, str, list[str]]] = {
     "no key": ('key = ["id"]', "", ["dataset.orders", "'key' is missing"]),
     "unknown table of the file": ("orders.columns", "orders.colums", ["dataset.orders.colums", "columns"]),
     "unknown rule": ('"text"', '{ type = "text", rules = ["upper"] }', ["columns.name", "casefold"]),
-    "tolerance": ('"text"', '{ type = "float", tolerance = 0.1 }', ["columns.name.tolerance"]),
+    "tolerance": ('"text"', '{ type = "float", tolerance = -0.1 }', ["columns.name", "tolerance", "above 0"]),
     "malformed": ("[dataset.orders]", "[dataset.orders", ["line 1"]),
 }
 SOURCE_MISTAKES: dict[str, tuple[str, str, str, list[str]]] = {

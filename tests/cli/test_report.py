@@ -46,6 +46,7 @@ def test_every_kind_of_finding_is_told() -> None:
         "duplicate": {"eu": 1},
         "unsettled": 2,
         "healed": 3,
+        "within_tolerance": 5,
         "unknown": 4,
     }
     text = "\n".join(lines_of(verdict="different", findings_total=4, findings=FINDINGS, summary=summary))
@@ -55,9 +56,14 @@ def test_every_kind_of_finding_is_told() -> None:
     assert "(withheld)  duplicate  2 times in eu, 1 times in us" in text
     assert "0f/12       range      812 rows in eu, 0 rows in us" in text
     assert (
-        "1 different · 1 missing in us · 1 missing in ap · 1 duplicate in eu · 2 unsettled · 3 healed · 4 unknown"
-        in text
-    )
+        "1 different · 1 missing in us · 1 missing in ap · 1 duplicate in eu"
+        " · 2 unsettled · 3 healed · 5 within tolerance · 4 unknown"
+    ) in text
+
+
+def test_the_tolerance_is_told() -> None:
+    columns = {"compared": ["id", "x"], "ignored": [], "not_compared": [], "tolerance": {"x": "0.5"}}
+    assert "  tolerance: x 0.5" in lines_of(columns=columns)
 
 
 def test_what_was_not_compared_is_told() -> None:

@@ -20,7 +20,7 @@ empty_collection = "null"
 
 [dataset.orders.columns]
 id = "int"
-amount = { type = "decimal", scale = 2 }
+amount = { type = "decimal", scale = 2, tolerance = 0.050 }
 note = { type = "text", rules = ["rtrim", "nfc"] }
 internal_note = { ignore = true }
 country = "text"
@@ -82,7 +82,7 @@ def test_everything_that_a_file_can_say(tmp_path: Path) -> None:
     assert profile.key == ("id",)
     assert profile.ignored == ("internal_note",)
     assert profile.empty_collection == "null"
-    assert profile.columns["amount"] == parse_type({"type": "decimal", "scale": 2})
+    assert profile.columns["amount"] == parse_type({"type": "decimal", "scale": 2, "tolerance": "0.05"})
     assert profile.columns["note"].rules == ("nfc", "rtrim")
     assert set(profile.columns) == {"id", "amount", "note", "country", "full_name", "ref", "tags"}
 
@@ -154,10 +154,12 @@ def test_the_profile_id_does_not_depend_on_bindings(tmp_path: Path) -> None:
         ('name = "text"', "name = { ignore = 1 }", "columns.name.ignore: must be true or false", ""),
         (
             'amount = "decimal"',
-            'amount = { type = "decimal", tolerance = 0.1 }',
-            "columns.amount.tolerance: tolerance cannot",
-            "scale",
+            'amount = { type = "decimal", tolerance = 0 }',
+            "columns.amount: a tolerance is",
+            "0.01",
         ),
+        ('name = "text"', 'name = { type = "text", tolerance = 1 }', "columns.name: a tolerance is for", "take"),
+        ('id = "int"', 'id = { type = "decimal", tolerance = 1 }', "columns.id.tolerance: a key column is", "'id'"),
         ('id = "int"', "id = { ignore = true }", "orders.key: key column 'id' is ignored", "compare it"),
         ('key = ["id"]', 'key = ["nam"]', "orders.key: no column 'nam'", "'name'"),
         ('key = ["id"]', 'key = ["id", "id"]', "orders.key: 'id' is named twice", ""),
