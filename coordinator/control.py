@@ -116,10 +116,10 @@ class Control:
             if len(self._running) >= SWEEPS_OPEN_MAX and new.job_id not in {r.job_id for r in self._running.values()}:
                 raise PeerError(f"{SWEEPS_OPEN_MAX} sweeps are open already", next_step="try later", retryable=True)
             row, ours = await asyncio.to_thread(self._store.begin, new)
-            if ours:
+            if row.state in (SweepState.QUEUED, SweepState.RUNNING) and row.id not in self._running:
+                if not ours:  # a coordinator that ended had begun it
+                    await asyncio.to_thread(self._store.requeue, row.id)
                 self._start(row, order)
-            elif row.state in (SweepState.QUEUED, SweepState.RUNNING) and row.id not in self._running:
-                raise InvariantBroken(f"sweep {row.id} is {row.state}, and nobody runs it")
             return row, self._running.get(row.id)
 
     def _new(self, order: SweepOrder, operator: str) -> NewSweep:

@@ -10,24 +10,37 @@ from typing import Any, Final
 
 
 class SweepState(StrEnum):
-    """Where a sweep is. Only ``finished`` has a verdict; ``failed`` and ``interrupted`` ones may be run again."""
+    """Where a sweep is::
+
+        queued ⇄ running ──▶ finished    all was compared, or named as unknown; has a verdict
+          ⇅      ⇅     └───▶ cancelled   ended early by an operator; has the verdict of what was found until then
+          paused             failed      nothing can be said; the same request begins it anew
+
+    A coordinator that stops leaves its sweeps queued or running, and the next one takes them up again. ``interrupted``
+    is how versions before that left them. In the table, a paused sweep is a queued one with ``paused_by``, and a
+    cancelled one a finished one with ``cancelled_by``.
+    """
 
     QUEUED = "queued"
     RUNNING = "running"
+    PAUSED = "paused"
     FINISHED = "finished"
+    CANCELLED = "cancelled"
     FAILED = "failed"
     INTERRUPTED = "interrupted"
 
 
 OPEN = (SweepState.QUEUED, SweepState.RUNNING)
-"""States of a sweep that some coordinator process is working on."""
+"""States in the table of a sweep that has not ended."""
 AGAIN = (SweepState.FAILED, SweepState.INTERRUPTED)
 """States from which the same job id starts the sweep anew."""
+ENDED = (SweepState.FINISHED, SweepState.CANCELLED)
+"""States with a report."""
 
 
 @dataclass(frozen=True, slots=True)
 class NewSweep:
-    """A sweep that somebody asks for. ``options`` is JSON: limit, lag_max_s, purpose. ``operator`` is who asks."""
+    """A sweep that somebody asks for. ``options`` is JSON: limit, lag_max_s, purpose, max_…; ``operator`` who asks."""
 
     id: str
     job_id: str
@@ -55,6 +68,28 @@ class SweepRow:
     finished_at: datetime | None
     error: str | None
     report: Mapping[str, Any] | None
+    profile_id: str | None = None
+    resumed: int = 0
+    paused_by: str | None = None
+    cancelled_by: str | None = None
+    checkpoint: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one exchange of one region came to: the parts of its answer, or why the region was ``lost`` over it.
+
+    ``number`` counts the region's exchanges of the sweep, ``request`` is the fingerprint of what was asked (16 bytes),
+    ``at_s`` the seconds of work at which its round was complete. ``failed``: whether the breaker counts the loss.
+    """
+
+    region: str
+    number: int
+    request: bytes
+    at_s: float
+    parts: tuple[bytes, ...] = ()
+    lost: str | None = None
+    failed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +121,12 @@ _REPORTED: Final = ("key", "token", "kind", "groups", "missing_in", "columns")
 
 def sweep_of(row: Mapping[str, Any]) -> SweepRow:
     """A row of ``sweeps`` as a plain value."""
-    values = {**row, "regions": tuple(row["regions"]), "state": SweepState(row["state"])}
+    state = SweepState(row["state"])
+    if state is SweepState.QUEUED and row["paused_by"] is not None:
+        state = SweepState.PAUSED
+    if state is SweepState.FINISHED and row["cancelled_by"] is not None:
+        state = SweepState.CANCELLED
+    values = {**row, "regions": tuple(row["regions"]), "state": state}
     return SweepRow(**{name: values[name] for name in SweepRow.__slots__})
 
 

@@ -17,9 +17,11 @@ from sqlalchemy import (
     Column,
     DateTime,
     Dialect,
+    Float,
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -93,6 +95,10 @@ sweeps = Table(
     Column("error", Text, comment="why it failed or was interrupted"),
     Column("report", _json()),
     Column("attempts", Integer, nullable=False, server_default="1", comment="how often it was begun"),
+    Column("resumed", Integer, nullable=False, server_default="0", comment="how often a coordinator took it up again"),
+    Column("paused_by", String(255), comment="who wants it to rest; such a sweep is queued"),
+    Column("cancelled_by", String(255), comment="who ended it early, or wants to"),
+    Column("checkpoint", _json(), comment="seconds of work and bytes up to the last stored answer"),
     CheckConstraint("state IN ('queued', 'running', 'finished', 'failed', 'interrupted')", name="state"),
     CheckConstraint("(state = 'finished') = (verdict IS NOT NULL)", name="verdict"),
     Index("ix_sweeps_dataset", "dataset", "started_at"),
@@ -121,4 +127,42 @@ findings = Table(
     Column("missing_in", _json()),
     Column("columns", _json()),
     Column("detail", _json(), comment="what only some kinds have: counts, prefix, bits, rows"),
+)
+
+answers = Table(
+    "answers",
+    metadata,
+    Column("sweep_id", String(64), ForeignKey("sweeps.id", ondelete="CASCADE"), primary_key=True),
+    Column("region", String(63), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False, comment="of the region's exchanges"),
+    Column("part", Integer, primary_key=True, autoincrement=False),
+    Column("request", LargeBinary, nullable=False, comment="what was asked: fingerprint, 16 bytes"),
+    Column("at_s", Float, nullable=False, comment="seconds of work when the round was complete"),
+    Column("lost", Text, comment="why the region gave no answer; such a row has no body"),
+    Column("failed", Boolean, nullable=False, comment="whether the breaker counts the loss"),
+    Column("body", LargeBinary, comment="one part as it came over the wire: digests and counts, no key, no value"),
+)
+
+breakers = Table(
+    "breakers",
+    metadata,
+    Column("region", String(63), primary_key=True),
+    Column("dataset", String(255), primary_key=True),
+    Column("circuit", String(16), nullable=False),
+    Column("failures", Integer, nullable=False, comment="sweeps in a row that lost the region"),
+    Column("opened", Integer, nullable=False, comment="how often in a row it was opened"),
+    Column("retry_at", Float, nullable=False, comment="seconds since 1970"),
+    Column("reason", Text, nullable=False, comment="of the last failure"),
+    CheckConstraint("circuit IN ('closed', 'open', 'half-open')", name="circuit"),
+)
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("token", BigInteger, nullable=False, comment="one higher with every coordinator that takes the store"),
+    Column("holder", String(255), nullable=False),
+    Column("taken_at", UtcTime, nullable=False),
+    Column("renewed_at", UtcTime, nullable=False),
+    CheckConstraint("id = 1", name="only"),
 )

@@ -176,7 +176,7 @@ def test_a_sweep_over_processes_restarts_and_signals(site: Site) -> None:
     assert list((site.folder / "spool-eu").glob("*/*/*.run")) == []
 
 
-def test_a_coordinator_that_was_killed_leaves_an_interrupted_sweep(site: Site) -> None:
+def test_a_coordinator_that_was_killed_leaves_an_open_sweep(site: Site) -> None:
     # Nobody is connected, so the sweep waits, for longer than the coordinator lives.
     coordinator, port = site.coordinator(PARITREE_COORDINATOR_CONNECT_WAIT_S="600")
     flags = [f"--{name}={site.pki}/{file}" for name, file in _files("operator-ops")]
@@ -196,7 +196,7 @@ def test_a_coordinator_that_was_killed_leaves_an_interrupted_sweep(site: Site) -
     assert "the connection was lost" in told
     assert "Traceback" not in told
     coordinator, port = site.coordinator()
-    assert state() == "interrupted"
+    assert state() in ("queued", "running")
     again = site.paritree(port, "sweep", "orders", "--job-id", "nightly", "--json")
     assert (again.returncode, document(again)["verdict"]) == (3, "unknown")
     assert state() == "finished"

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from coordinator.store import NewSweep, Store, SweepRow, SweepState, Traffic
 from coordinator.store.engine import make_engine
-from coordinator.store.store import INSERT_ROWS
+from coordinator.store.sweeps import INSERT_ROWS
 from coordinator.store.tables import metadata
 from paritree.core.errors import ConfigError, InvariantBroken, SourceError
 
@@ -133,13 +133,27 @@ def test_one_of_many_callers_at_once_runs_the_job(opened: Opened) -> None:
     assert len({sweep_id for sweep_id, _ in outcomes}) == 1
 
 
-@pytest.mark.parametrize("change", [{"dataset": "users"}, {"regions": ("eu", "asia")}])
-def test_a_job_id_belongs_to_one_question(opened: Opened, change: dict[str, Any]) -> None:
+@pytest.mark.parametrize("end", ["none", "finish", "fail"])
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"dataset": "users"}, "dataset"),
+        ({"regions": ("eu", "asia")}, "set of regions"),
+        ({"options": {"limit": 11}}, "limit"),
+        ({"options": {"limit": 10, "max_rows": 5}}, "max_rows"),
+        ({"options": {}}, "limit"),
+    ],
+)
+def test_a_job_id_belongs_to_one_request(opened: Opened, change: dict[str, Any], named: str, end: str) -> None:
     store = opened()
-    begun(store, 1, job_id="nightly")
-    with pytest.raises(ConfigError, match=r"job 'nightly' is a sweep of orders over eu, us"):
+    row = begun(store, 1, job_id="nightly")
+    if end != "none":
+        store.finish(row.id, REPORT) if end == "finish" else store.fail(row.id, "why")
+    with pytest.raises(ConfigError, match=rf"job 'nightly' is a sweep of orders over eu, us, .* another {named}"):
         store.begin(new(2, job_id="nightly", **change))
     assert store.sweep("sweep-2") is None
+    again, _ = store.begin(new(3, job_id="nightly", options={"limit": 10, "max_rows": None}, operator="bob"))
+    assert again.id == row.id
 
 
 @pytest.mark.parametrize("state", [SweepState.FAILED, SweepState.INTERRUPTED])
@@ -152,9 +166,9 @@ def test_a_job_that_came_to_nothing_is_begun_anew(opened: Opened, state: SweepSt
     assert failed.error is not None
     assert failed.error.startswith("why why")
     assert len(failed.error) == 2_000
-    again, ours = store.begin(new(2, job_id="nightly", options={"limit": 3}, operator="bob"))
+    again, ours = store.begin(new(2, job_id="nightly", operator="bob"))
     assert ours
-    assert (again.id, again.attempts, again.options, again.operator) == (row.id, 2, {"limit": 3}, "bob")
+    assert (again.id, again.attempts, again.operator) == (row.id, 2, "bob")
     assert (again.state, again.error, again.finished_at) == (SweepState.QUEUED, None, None)
     assert not store.begin(new(3, job_id="nightly"))[1]
 
@@ -204,18 +218,22 @@ def test_the_newest_sweep_of_a_dataset(opened: Opened) -> None:
         assert (found.id if found else None) == expected
 
 
-def test_a_restart_interrupts_what_was_open_and_disconnects_everybody(opened: Opened) -> None:
+def test_a_restart_finds_what_was_open_and_disconnects_everybody(opened: Opened) -> None:
     store = opened()
-    done, running = begun(store, 1), begun(store, 2)
+    done, running, paused = begun(store, 1), begun(store, 2), begun(store, 4)
     store.finish(done.id, REPORT)
+    assert store.pause(paused.id, "ann")
     queued, _ = store.begin(new(3))
     store.agent_connected("eu", "eu-1", "first")
     store.close()
     store = opened()
     assert sweep(store, done.id).state is SweepState.FINISHED
+    assert [row.id for row in store.left_open()] == [running.id, queued.id]
+    assert [row.id for row in store.unended()] == [running.id, paused.id, queued.id]
     for left in (running, queued):
-        row = sweep(store, left.id)
-        assert (row.state, row.error) == (SweepState.INTERRUPTED, "the coordinator stopped")
+        store.requeue(left.id)
+        assert store.start(left.id).state is SweepState.RUNNING
+    assert (sweep(store, running.id).resumed, sweep(store, queued.id).resumed) == (1, 0)
     assert [agent.connected for agent in store.agents()] == [False]
 
 
@@ -243,7 +261,7 @@ def test_a_second_coordinator_is_refused_and_harms_nothing(opened: Opened) -> No
     assert caught.value.next_step
     assert sweep(store, row.id).state is SweepState.RUNNING
     store.close()
-    assert sweep(opened(), row.id).state is SweepState.INTERRUPTED
+    assert sweep(opened(), row.id).state is SweepState.RUNNING
 
 
 def test_a_second_coordinator_waits_for_one_that_is_stopping(opened: Opened) -> None:
