@@ -8,12 +8,14 @@ import numpy as np
 
 from paritree.core import messages as m
 from paritree.core.deadletters import Letter, LetterAction, LetterKind, LetterState
+from paritree.core.looktable import LookTable, Picked
 from paritree.core.sketch import probe_of
 from paritree.wire import codec
 from paritree.wire.frames import Cancel, Welcome
 
 HEADER = m.Header("orders", bytes(range(16)), 1, bytes(range(8)), "s-1", "lsn 0/16B3748")
 U64 = np.array([1, 2**63, 2**64 - 1], np.uint64)
+PICKED = Picked(b"\x02", b"\x05", 3)
 PROBE = probe_of(U64, U64[::-1])
 LETTER = Letter(
     *("A" * 16, "orders", LetterKind.ROW, "name: NUL in text", ("name",), True, LetterState.DISCARDED, 1, 2, "s-1", 3),
@@ -49,6 +51,11 @@ def samples() -> dict[str, Any]:
         "details": m.Details(
             HEADER, (look, m.Look(b"e" * 16, (b"a" * 16,), (b"a" * 16,)), m.Look(b"f" * 16, dead="NaN"))
         ),
+        "looks_in_columns": m.Details(HEADER, (), _table(), b"m" * 16),
+        "looks_again": m.Details(
+            HEADER, (), LookTable(9, same=b"\xfe\x01", columned=b"\x02\x00", columns=b"c" * 6, fields=2, width=3)
+        ),
+        "forgotten": m.Details(HEADER, (), forgotten=True),
         "revealed": m.Revealed(HEADER, {b"d" * 16: '{"id": 37}'}, "the rest is not granted"),
         "letters": m.Letters(
             (LETTER, Letter("B" * 16, "", LetterKind.MESSAGE, "no body")), 3, ("C" * 16,), ("D" * 16,)
@@ -62,6 +69,8 @@ def samples() -> dict[str, Any]:
         "ask_lists": m.AskLists(20, np.array([0, 2**20 - 1], np.uint64)),
         "ask_sketch": m.AskSketch(192, 2**64 - 1, 4, np.array([5, 15], np.uint64)),
         "ask_detail": m.AskDetail(U64, (b"d" * 16,), {b"d" * 16: b"cipher"}, True, True),
+        "ask_detail_in_columns": m.AskDetail(U64, columns=True, picked=PICKED, sampled=2, versions=True, halves=True),
+        "ask_again": m.AskAgain(b"m" * 16, b"\x05", b"\x04", PICKED, False),
         "ask_reveal": m.AskReveal((b"d" * 16,), "audit 7"),
         "ask_letters": m.AskLetters("orders", LetterAction.DISCARD, ("A" * 16,), "a test row", "ops"),
         "end": m.End(),
@@ -73,6 +82,14 @@ def samples() -> dict[str, Any]:
         **{name: m.Reply(7, "s-1", 0, True, body) for name, body in bodies.items()},
         **{name: m.Request(7, "s-1", body, 60.0) for name, body in asks.items()},
     }
+
+
+def _table() -> LookTable:
+    """Three names: plain, absent, plain."""
+    versions = np.array([7, -5], "<i8").tobytes()
+    return LookTable(
+        3, b"\x05", b"t" * 16, b"d" * 16, halves=True, versions=versions, columned=b"\x04", columns=b"c" * 8, fields=1
+    )
 
 
 def encode(message: Any) -> bytes:

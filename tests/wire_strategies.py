@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from paritree.core import limits
 from paritree.core import messages as m
 from paritree.core.deadletters import Letter, LetterAction, LetterKind, LetterState
+from paritree.core.looktable import LookTable, Picked, packed
 from paritree.core.sketch import Probe, Sketch
 from paritree.wire.frames import Cancel, Welcome
 
@@ -72,6 +73,9 @@ def children_asks(draw: st.DrawFn) -> m.AskChildren:
     return m.AskChildren(bits, draw(st.integers(bits + 1, min(bits + 10, limits.LEAF_BITS_MAX))), prefixes)
 
 
+bitmaps = st.binary(max_size=20)
+picks = st.none() | st.builds(Picked, bitmaps, bitmaps, st.integers(1, 8))
+
 request_bodies = st.one_of(
     st.builds(m.Begin, names, st.binary(min_size=16, max_size=16), u32s),
     children_asks(),
@@ -89,7 +93,12 @@ request_bodies = st.one_of(
         by_digest(st.binary(max_size=60)),
         st.booleans(),
         st.booleans(),
+        picks,
+        u32s,
+        st.booleans(),
+        st.booleans(),
     ),
+    st.builds(m.AskAgain, st.binary(min_size=16, max_size=16), bitmaps, bitmaps, picks, st.booleans()),
     st.builds(m.AskReveal, digests(16), texts),
     st.builds(m.AskLetters, texts, st.sampled_from(LetterAction), letter_ids, texts, texts),
     st.just(m.End()),
@@ -116,6 +125,30 @@ looks = st.builds(
     st.none() | st.integers(-(2**63), 2**63 - 1),
     st.binary(max_size=50),
 )
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> LookTable:
+    said = draw(st.lists(st.sampled_from(["plain", "same", "absent"]), max_size=20))
+    rows = said.count("plain")
+    columned = [each != "absent" and draw(st.booleans()) for each in said]
+    halves, versioned, fields, width = draw(
+        st.tuples(st.booleans(), st.booleans(), st.integers(0, 3), st.integers(1, 8))
+    )
+    chance = draw(st.randoms(use_true_random=False))
+    return LookTable(
+        len(said),
+        packed(each == "plain" for each in said),
+        chance.randbytes(8 * rows),
+        chance.randbytes((8 if halves else 16) * rows),
+        halves,
+        chance.randbytes(8 * rows * versioned),
+        packed(each == "same" for each in said),
+        packed(columned),
+        chance.randbytes(sum(columned) * fields * width),
+        fields,
+        width,
+    )
 
 
 @st.composite
@@ -154,7 +187,14 @@ reply_bodies = st.one_of(
     st.builds(m.Children, headers, arrays(u64s, np.uint64)),
     st.builds(m.Sketched, headers, arrays(u64s, np.uint64)),
     row_lists(),
-    st.builds(m.Details, headers, st.lists(looks, max_size=5).map(tuple)),
+    st.builds(
+        m.Details,
+        headers,
+        st.lists(looks, max_size=5).map(tuple),
+        st.none() | tables(),
+        st.just(b"") | st.binary(min_size=16, max_size=16),
+        st.booleans(),
+    ),
     st.builds(m.Revealed, headers, by_digest(st.text(max_size=60)), texts),
     st.builds(m.Letters, st.lists(letters, max_size=3).map(tuple), u64s, letter_ids, letter_ids),
     st.builds(m.Refusal, st.sampled_from(m.RefusalCode), texts, st.booleans()),

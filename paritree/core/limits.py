@@ -25,6 +25,12 @@ NODES_A_REQUEST_MAX: Final = 65_536
 KEYS_A_DETAIL_MAX: Final = 8_192
 """Keys of one detail exchange: with 16-byte digests and 40 column digests an answer stays below a few MiB."""
 
+ENTRIES_MAX: Final = 1 << 16
+"""Entries of one remembered answer: what KEYS_A_DETAIL_MAX names may have grown to, with room."""
+
+COLUMNS_MAX: Final = 1 << 16
+"""Columns of a dataset, those of shifted grids included: bounds the bitmaps that pick some of them."""
+
 SKETCH_CELLS_MAX: Final = 1 << 20
 """Cells a table of one sketch: 96 MiB at either side, two million differences; beyond that nodes are listed."""
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paritree.core.deadletters import Letter, LetterAction
+from paritree.core.looktable import LookTable, Picked
 from paritree.core.sketch import Probe
 
 U64Array = NDArray[np.uint64]
@@ -116,7 +117,9 @@ class AskDetail:
 
     ``key_digests`` are full digests (16 bytes each) that other regions hold under those ``ks``, so that a region
     which lacks the key can look for it. ``sealed`` maps a key digest to the key as sealed by a region that holds it
-    (AEAD under a key that only agents have). ``columns``: send column digests too.
+    (AEAD under a key that only agents have). ``columns``: send column digests too, those that ``picked`` marks, of
+    the first ``sampled`` ks where that is not 0. ``versions``: send versions too. ``halves``: of a row that is read as
+    it is indexed, r′ is enough.
     """
 
     ks: U64Array
@@ -124,6 +127,26 @@ class AskDetail:
     sealed: Mapping[bytes, bytes] = field(default_factory=dict)
     columns: bool = False
     seal: bool = False
+    picked: Picked | None = None
+    sampled: int = 0
+    versions: bool = False
+    halves: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AskAgain:
+    """Look again at keys of an answer that the region remembers under ``memory`` (16 bytes).
+
+    An answer's *entries* are its key digests and the ks under which the region held nothing, as bytes (big-endian),
+    ascending. ``kept`` marks the entries to look at, ``columned`` those of them whose column digests to send, as
+    ``picked`` says. Without ``read`` nothing is read: the column digests are those of the remembered rows.
+    """
+
+    memory: bytes
+    kept: bytes
+    columned: bytes = b""
+    picked: Picked | None = None
+    read: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +176,7 @@ class End:
     """The sweep is over: release what it held."""
 
 
-RequestBody = Begin | AskChildren | AskLists | AskSketch | AskDetail | AskReveal | AskLetters | End
+RequestBody = Begin | AskChildren | AskLists | AskSketch | AskDetail | AskAgain | AskReveal | AskLetters | End
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +274,8 @@ class Look:
     ``dead`` is the reason why the row could not be canonicalised, or "". ``columns`` are the 8-byte column digests of
     the fresh row in the order of the profile's row columns, when asked for and when there is exactly one fresh row;
     ``shifted``, sent with them, those of its cells on the shifted grid, for the columns that have a tolerance alone.
-    ``version`` is microseconds since 1970 of the newest version seen, or None.
+    ``version`` is microseconds since 1970 of the newest version seen, or None. ``same``: the region says that all of
+    it but the columns is as in its last answer; such a look is never sent as a message of its own.
     """
 
     key_digest: bytes
@@ -262,14 +286,23 @@ class Look:
     version: int | None = None
     sealed: bytes = b""
     shifted: tuple[bytes, ...] = ()
+    same: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Details:
-    """The looks at the asked keys; a key that the region neither holds nor was given a full digest of is not listed."""
+    """The looks at the asked keys; a key that the region neither holds nor was given a full digest of is not listed.
+
+    ``table`` has looks in columns, of the next names of the answer; ``looks`` are those that do not fit into columns.
+    ``memory``, in the last part, is 16 bytes under which the region remembers the answer, or none. ``forgotten``: the
+    region does not remember what it was asked about again.
+    """
 
     header: Header
     looks: tuple[Look, ...]
+    table: LookTable | None = None
+    memory: bytes = b""
+    forgotten: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,7 +378,7 @@ def byte_class(body: RequestBody | ReplyBody | Hello) -> ByteClass:
             return ByteClass.SKETCHES
         case AskLists() | Lists():
             return ByteClass.LISTS
-        case AskDetail() | Details():
+        case AskDetail() | AskAgain() | Details():
             return ByteClass.DETAILS
         case AskReveal() | Revealed():
             return ByteClass.REVEALED

@@ -25,6 +25,7 @@ ANSWERS: Final[dict[type[m.RequestBody], type[m.ReplyBody]]] = {
     m.AskLists: m.Lists,
     m.AskSketch: m.Sketched,
     m.AskDetail: m.Details,
+    m.AskAgain: m.Details,
     m.AskReveal: m.Revealed,
     m.AskLetters: m.Letters,
     m.End: m.Ended,

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from paritree.core import messages as m
-from paritree.wire import validity
+from paritree.wire.details import get_details, put_details
 from paritree.wire.letters import get_letters, put_letters
 from paritree.wire.packing import (
     pack_probe,
     pack_u32,
     pack_u64,
     refusal_code,
-    split,
     unique,
     unpack_probe,
     unpack_u32,
@@ -51,8 +50,7 @@ def put_reply_body(out: pb.Reply, body: m.ReplyBody) -> None:
             out.lists.k, out.lists.r, out.lists.r2 = pack_u64(body.k), pack_u64(body.r), pack_u64(body.r2)
         case m.Details():
             _put_header(out.details.header, body.header)
-            for look in body.looks:
-                _put_look(out.details.looks.add(), look)
+            put_details(out.details, body)
         case m.Revealed():
             _put_header(out.revealed.header, body.header)
             out.revealed.refused = body.refused
@@ -82,8 +80,7 @@ def _get_reply_body(reply: pb.Reply) -> m.ReplyBody:
             k, r, r2 = unpack_u64("lists.k", lists.k), unpack_u64("lists.r", lists.r), unpack_u64("lists.r2", lists.r2)
             return m.Lists(_get_header(lists.header), unpack_u32("lists.counts", lists.counts), k, r, r2)
         case "details":
-            looks = tuple(_get_look(look) for look in reply.details.looks)
-            return m.Details(_get_header(reply.details.header), looks)
+            return get_details(reply.details, _get_header(reply.details.header))
         case "revealed":
             keys = unique("revealed.keys", ((k.key_digest, k.json) for k in reply.revealed.keys))
             return m.Revealed(_get_header(reply.revealed.header), keys, reply.revealed.refused)
@@ -136,34 +133,4 @@ def _get_ready(ready: pb.Ready) -> m.Ready:
         disclosure=ready.disclosure,
         sealed_keys=ready.sealed_keys,
         notes=tuple(ready.notes),
-    )
-
-
-def _put_look(out: pb.Look, look: m.Look) -> None:
-    out.key_digest, out.dead, out.sealed = look.key_digest, look.dead, look.sealed
-    out.indexed, out.columns = b"".join(look.indexed), b"".join(look.columns)
-    out.shifted = b"".join(look.shifted)
-    if look.indexed and look.fresh == look.indexed:  # nearly always: 16 bytes of about 60 less
-        out.unchanged = True
-    else:
-        out.fresh = b"".join(look.fresh)
-    if look.version is not None:
-        out.version = look.version
-
-
-def _get_look(look: pb.Look) -> m.Look:
-    if len(look.key_digest) != validity.KEY_DIGEST_BYTES:  # half a million empty looks fit into one message
-        raise Malformed(f"look.key_digest is not {validity.KEY_DIGEST_BYTES} bytes")
-    if look.unchanged and look.fresh:
-        raise Malformed("look.fresh is there and said to be unchanged")
-    indexed = split("look.indexed", look.indexed, validity.ROW_DIGEST_BYTES)
-    return m.Look(
-        key_digest=look.key_digest,
-        indexed=indexed,
-        fresh=indexed if look.unchanged else split("look.fresh", look.fresh, validity.ROW_DIGEST_BYTES),
-        dead=look.dead,
-        columns=split("look.columns", look.columns, validity.COLUMN_DIGEST_BYTES),
-        version=look.version if look.HasField("version") else None,
-        sealed=look.sealed,
-        shifted=split("look.shifted", look.shifted, validity.COLUMN_DIGEST_BYTES),
     )

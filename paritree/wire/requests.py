@@ -5,8 +5,9 @@ from __future__ import annotations
 from paritree.core import messages as m
 from paritree.core.limits import HELLO_DATASETS_MAX
 from paritree.wire import validity
+from paritree.wire.details import get_again, get_detail_ask, put_again, put_detail_ask
 from paritree.wire.letters import get_letters_ask, put_letters_ask
-from paritree.wire.packing import pack_u64, split, unique, unpack_u64
+from paritree.wire.packing import pack_u64, split, unpack_u64
 from paritree.wire.v1 import agent_pb2 as pb
 from paritree.wire.validity import Malformed
 
@@ -52,10 +53,9 @@ def put_request_body(out: pb.Request, body: m.RequestBody) -> None:
             out.sketch.cells, out.sketch.salt, out.sketch.bits = body.cells, body.salt, body.bits
             out.sketch.prefixes = pack_u64(body.prefixes)
         case m.AskDetail():
-            out.detail.ks, out.detail.key_digests = pack_u64(body.ks), b"".join(body.key_digests)
-            out.detail.columns, out.detail.seal = body.columns, body.seal
-            for key_digest, ciphertext in body.sealed.items():
-                out.detail.sealed.add(key_digest=key_digest, ciphertext=ciphertext)
+            put_detail_ask(out.detail, body)
+        case m.AskAgain():
+            put_again(out.again, body)
         case m.AskReveal():
             out.reveal.key_digests, out.reveal.purpose = b"".join(body.key_digests), body.purpose
         case m.AskLetters():
@@ -84,14 +84,9 @@ def _get_request_body(request: pb.Request) -> m.RequestBody:
             prefixes = unpack_u64("sketch.prefixes", sketch.prefixes)
             return m.AskSketch(sketch.cells, sketch.salt, sketch.bits, prefixes)
         case "detail":
-            detail = request.detail
-            return m.AskDetail(
-                unpack_u64("detail.ks", detail.ks),
-                split("detail.key_digests", detail.key_digests, validity.KEY_DIGEST_BYTES),
-                unique("detail.sealed", ((s.key_digest, s.ciphertext) for s in detail.sealed)),
-                detail.columns,
-                detail.seal,
-            )
+            return get_detail_ask(request.detail)
+        case "again":
+            return get_again(request.again)
         case "reveal":
             digests = split("reveal.key_digests", request.reveal.key_digests, validity.KEY_DIGEST_BYTES)
             return m.AskReveal(digests, request.reveal.purpose)

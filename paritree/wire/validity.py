@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from paritree.core import limits
 from paritree.core import messages as m
 from paritree.core.deadletters import ID_CHARS
+from paritree.core.looktable import Picked
 from paritree.core.sketch import PROBE_CELLS, TABLES, Probe
 from paritree.wire.frames import Cancel, Welcome
 
@@ -25,6 +26,7 @@ KEY_ID_BYTES = 8
 KEY_DIGEST_BYTES = 16
 ROW_DIGEST_BYTES = 16
 COLUMN_DIGEST_BYTES = 8
+MEMORY_BYTES = 16
 DISCLOSURES = frozenset({"nothing", "tokens", "keys"})
 U32_MAX = 2**32 - 1
 U64_MAX = 2**64 - 1
@@ -90,6 +92,13 @@ def check_request(request: m.Request) -> None:
             _at_most("detail.ks", body.ks, limits.KEYS_A_DETAIL_MAX)
             _digests("detail.key_digests", body.key_digests, KEY_DIGEST_BYTES)
             _digests("detail.sealed", body.sealed, KEY_DIGEST_BYTES)
+            _number("detail.sampled", body.sampled, U32_MAX)
+            _picked("detail.picked", body.picked)
+        case m.AskAgain():
+            _digest("again.memory", body.memory, MEMORY_BYTES)
+            for name, bitmap in (("kept", body.kept), ("columned", body.columned)):
+                _at_most(f"again.{name}", bitmap, limits.ENTRIES_MAX // 8)
+            _picked("again.picked", body.picked)
         case m.AskReveal():
             _digests("reveal.key_digests", body.key_digests, KEY_DIGEST_BYTES)
             _at_most("reveal.key_digests", body.key_digests, limits.KEYS_A_DETAIL_MAX)
@@ -146,8 +155,7 @@ def _check_content(body: m.Ready | m.Children | m.Sketched | m.Lists | m.Details
             if not int(body.counts.sum(dtype=np.uint64)) == len(body.k) == len(body.r) == len(body.r2):
                 raise Malformed("lists.counts do not add up to the rows")
         case m.Details():
-            for look in body.looks:
-                _look(look)
+            _details(body)
         case m.Revealed():
             _digests("revealed.keys", body.keys, KEY_DIGEST_BYTES)
             text("revealed.refused", body.refused)
@@ -216,6 +224,24 @@ def _probe(probe: Probe) -> None:
         raise Malformed("ready.probe is not the words of a probe")
     if probe.pulls.shape != (*shape, 2) or probe.pulls.dtype != np.int16:
         raise Malformed("ready.pulls are not those of a probe")
+
+
+def _details(details: m.Details) -> None:
+    for look in details.looks:
+        _look(look)
+    if details.table is not None and (problem := details.table.problem()):
+        raise Malformed(f"details.table: {problem}")
+    if details.memory:
+        _digest("details.memory", details.memory, MEMORY_BYTES)
+
+
+def _picked(field: str, picked: Picked | None) -> None:
+    if picked is None:
+        return
+    for name, bitmap in (("alone", picked.alone), ("together", picked.together)):
+        _at_most(f"{field}.{name}", bitmap, limits.COLUMNS_MAX // 8)
+    if not 1 <= picked.width <= COLUMN_DIGEST_BYTES:
+        raise Malformed(f"{field}.width is not between 1 and {COLUMN_DIGEST_BYTES}")
 
 
 def _look(look: m.Look) -> None:

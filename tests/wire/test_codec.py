@@ -158,6 +158,13 @@ READY: dict[str, Any] = {
     "disclosure": "tokens",
 }
 P8 = bytes(8)
+
+
+def table(**fields: Any) -> bytes:
+    """Details with a table of those fields."""
+    return reply(details=pb.Details(header=H, table=pb.LookTable(**{"width": 8, **fields})))
+
+
 HOSTILE_REPLIES: dict[str, tuple[bytes, str]] = {
     "no body": (reply(), "no body"),
     "empty message": (b"", "no body"),
@@ -215,6 +222,17 @@ HOSTILE_REPLIES: dict[str, tuple[bytes, str]] = {
         reply(details=pb.Details(header=H, looks=[pb.Look(key_digest=b"x" * 16, columns=b"y" * 9)])),
         "multiple of 8",
     ),
+    "more names than a table has": (table(names=8_193), "more than 8192 names"),
+    "a short bitmap": (table(names=9, plain=b"\1"), "a bit a name"),
+    "bits beyond the names": (table(names=3, same=b"\x08"), "a bit a name"),
+    "plain and the same": (table(names=1, plain=b"\1", same=b"\1", tails=P8, digests=P8 * 2), "contradict"),
+    "columns of nothing": (table(names=1, columned=b"\1"), "contradict"),
+    "too few tails": (table(names=2, plain=b"\3", tails=P8, digests=P8 * 4), "tails"),
+    "whole digests for halves": (table(names=1, plain=b"\1", tails=P8, digests=P8 * 2, halves=True), "digests"),
+    "half a version": (table(names=1, plain=b"\1", tails=P8, digests=P8 * 2, versions=b"1234"), "versions"),
+    "wide column digests": (table(names=1, width=9), "1 to 8 bytes"),
+    "too many column digests": (table(names=1, same=b"\1", columned=b"\1", columns=P8, fields=2**31), "marked rows"),
+    "a short memory": (reply(details=pb.Details(header=H, memory=b"m")), "memory is not 16 bytes"),
     "a key revealed twice": (
         reply(revealed=pb.Revealed(header=H, keys=[pb.RevealedKey(key_digest=b"x" * 16, json="1")] * 2)),
         "twice",
@@ -268,6 +286,10 @@ HOSTILE_REQUESTS: dict[str, tuple[bytes, str]] = {
         asked(detail=pb.AskDetail(sealed=[pb.SealedKey(key_digest=b"x" * 16, ciphertext=b"c")] * 2)),
         "twice",
     ),
+    "no memory": (asked(again=pb.AskAgain(kept=b"\1")), "memory is not 16 bytes"),
+    "too many entries": (asked(again=pb.AskAgain(memory=b"m" * 16, kept=bytes(8_193))), "more than 8192 entries"),
+    "no width": (asked(detail=pb.AskDetail(picked=pb.Picked())), "width is not between 1 and 8"),
+    "too many columns": (asked(detail=pb.AskDetail(picked=pb.Picked(width=8, alone=bytes(8_193)))), "more than 8192"),
     "long purpose": (asked(reveal=pb.AskReveal(purpose="p" * 301)), "longer than 300"),
     "nameless coordinator": (
         pb.CoordinatorMessage(welcome=pb.Welcome(protocol=1)).SerializeToString(),

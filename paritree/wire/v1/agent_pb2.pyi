@@ -83,7 +83,7 @@ class Header(_message.Message):
     def __init__(self, dataset: _Optional[str] = ..., profile_id: _Optional[bytes] = ..., canonical_version: _Optional[int] = ..., key_id: _Optional[bytes] = ..., sweep_id: _Optional[str] = ..., position: _Optional[str] = ...) -> None: ...
 
 class Request(_message.Message):
-    __slots__ = ("exchange", "sweep_id", "timeout_s", "begin", "children", "lists", "detail", "reveal", "end", "sketch", "letters")
+    __slots__ = ("exchange", "sweep_id", "timeout_s", "begin", "children", "lists", "detail", "reveal", "end", "sketch", "letters", "again")
     EXCHANGE_FIELD_NUMBER: _ClassVar[int]
     SWEEP_ID_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_S_FIELD_NUMBER: _ClassVar[int]
@@ -95,6 +95,7 @@ class Request(_message.Message):
     END_FIELD_NUMBER: _ClassVar[int]
     SKETCH_FIELD_NUMBER: _ClassVar[int]
     LETTERS_FIELD_NUMBER: _ClassVar[int]
+    AGAIN_FIELD_NUMBER: _ClassVar[int]
     exchange: int
     sweep_id: str
     timeout_s: float
@@ -106,7 +107,8 @@ class Request(_message.Message):
     end: End
     sketch: AskSketch
     letters: AskLetters
-    def __init__(self, exchange: _Optional[int] = ..., sweep_id: _Optional[str] = ..., timeout_s: _Optional[float] = ..., begin: _Optional[_Union[Begin, _Mapping]] = ..., children: _Optional[_Union[AskChildren, _Mapping]] = ..., lists: _Optional[_Union[AskLists, _Mapping]] = ..., detail: _Optional[_Union[AskDetail, _Mapping]] = ..., reveal: _Optional[_Union[AskReveal, _Mapping]] = ..., end: _Optional[_Union[End, _Mapping]] = ..., sketch: _Optional[_Union[AskSketch, _Mapping]] = ..., letters: _Optional[_Union[AskLetters, _Mapping]] = ...) -> None: ...
+    again: AskAgain
+    def __init__(self, exchange: _Optional[int] = ..., sweep_id: _Optional[str] = ..., timeout_s: _Optional[float] = ..., begin: _Optional[_Union[Begin, _Mapping]] = ..., children: _Optional[_Union[AskChildren, _Mapping]] = ..., lists: _Optional[_Union[AskLists, _Mapping]] = ..., detail: _Optional[_Union[AskDetail, _Mapping]] = ..., reveal: _Optional[_Union[AskReveal, _Mapping]] = ..., end: _Optional[_Union[End, _Mapping]] = ..., sketch: _Optional[_Union[AskSketch, _Mapping]] = ..., letters: _Optional[_Union[AskLetters, _Mapping]] = ..., again: _Optional[_Union[AskAgain, _Mapping]] = ...) -> None: ...
 
 class Begin(_message.Message):
     __slots__ = ("dataset", "profile_id", "canonical_version")
@@ -149,18 +151,50 @@ class AskSketch(_message.Message):
     def __init__(self, cells: _Optional[int] = ..., salt: _Optional[int] = ..., bits: _Optional[int] = ..., prefixes: _Optional[bytes] = ...) -> None: ...
 
 class AskDetail(_message.Message):
-    __slots__ = ("ks", "key_digests", "sealed", "columns", "seal")
+    __slots__ = ("ks", "key_digests", "sealed", "columns", "seal", "picked", "sampled", "versions", "halves")
     KS_FIELD_NUMBER: _ClassVar[int]
     KEY_DIGESTS_FIELD_NUMBER: _ClassVar[int]
     SEALED_FIELD_NUMBER: _ClassVar[int]
     COLUMNS_FIELD_NUMBER: _ClassVar[int]
     SEAL_FIELD_NUMBER: _ClassVar[int]
+    PICKED_FIELD_NUMBER: _ClassVar[int]
+    SAMPLED_FIELD_NUMBER: _ClassVar[int]
+    VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    HALVES_FIELD_NUMBER: _ClassVar[int]
     ks: bytes
     key_digests: bytes
     sealed: _containers.RepeatedCompositeFieldContainer[SealedKey]
     columns: bool
     seal: bool
-    def __init__(self, ks: _Optional[bytes] = ..., key_digests: _Optional[bytes] = ..., sealed: _Optional[_Iterable[_Union[SealedKey, _Mapping]]] = ..., columns: _Optional[bool] = ..., seal: _Optional[bool] = ...) -> None: ...
+    picked: Picked
+    sampled: int
+    versions: bool
+    halves: bool
+    def __init__(self, ks: _Optional[bytes] = ..., key_digests: _Optional[bytes] = ..., sealed: _Optional[_Iterable[_Union[SealedKey, _Mapping]]] = ..., columns: _Optional[bool] = ..., seal: _Optional[bool] = ..., picked: _Optional[_Union[Picked, _Mapping]] = ..., sampled: _Optional[int] = ..., versions: _Optional[bool] = ..., halves: _Optional[bool] = ...) -> None: ...
+
+class Picked(_message.Message):
+    __slots__ = ("alone", "together", "width")
+    ALONE_FIELD_NUMBER: _ClassVar[int]
+    TOGETHER_FIELD_NUMBER: _ClassVar[int]
+    WIDTH_FIELD_NUMBER: _ClassVar[int]
+    alone: bytes
+    together: bytes
+    width: int
+    def __init__(self, alone: _Optional[bytes] = ..., together: _Optional[bytes] = ..., width: _Optional[int] = ...) -> None: ...
+
+class AskAgain(_message.Message):
+    __slots__ = ("memory", "kept", "columned", "picked", "unread")
+    MEMORY_FIELD_NUMBER: _ClassVar[int]
+    KEPT_FIELD_NUMBER: _ClassVar[int]
+    COLUMNED_FIELD_NUMBER: _ClassVar[int]
+    PICKED_FIELD_NUMBER: _ClassVar[int]
+    UNREAD_FIELD_NUMBER: _ClassVar[int]
+    memory: bytes
+    kept: bytes
+    columned: bytes
+    picked: Picked
+    unread: bool
+    def __init__(self, memory: _Optional[bytes] = ..., kept: _Optional[bytes] = ..., columned: _Optional[bytes] = ..., picked: _Optional[_Union[Picked, _Mapping]] = ..., unread: _Optional[bool] = ...) -> None: ...
 
 class SealedKey(_message.Message):
     __slots__ = ("key_digest", "ciphertext")
@@ -320,12 +354,44 @@ class Lists(_message.Message):
     def __init__(self, header: _Optional[_Union[Header, _Mapping]] = ..., counts: _Optional[bytes] = ..., k: _Optional[bytes] = ..., r: _Optional[bytes] = ..., r2: _Optional[bytes] = ...) -> None: ...
 
 class Details(_message.Message):
-    __slots__ = ("header", "looks")
+    __slots__ = ("header", "looks", "table", "memory", "forgotten")
     HEADER_FIELD_NUMBER: _ClassVar[int]
     LOOKS_FIELD_NUMBER: _ClassVar[int]
+    TABLE_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_FIELD_NUMBER: _ClassVar[int]
+    FORGOTTEN_FIELD_NUMBER: _ClassVar[int]
     header: Header
     looks: _containers.RepeatedCompositeFieldContainer[Look]
-    def __init__(self, header: _Optional[_Union[Header, _Mapping]] = ..., looks: _Optional[_Iterable[_Union[Look, _Mapping]]] = ...) -> None: ...
+    table: LookTable
+    memory: bytes
+    forgotten: bool
+    def __init__(self, header: _Optional[_Union[Header, _Mapping]] = ..., looks: _Optional[_Iterable[_Union[Look, _Mapping]]] = ..., table: _Optional[_Union[LookTable, _Mapping]] = ..., memory: _Optional[bytes] = ..., forgotten: _Optional[bool] = ...) -> None: ...
+
+class LookTable(_message.Message):
+    __slots__ = ("names", "plain", "tails", "digests", "halves", "versions", "same", "columned", "columns", "fields", "width")
+    NAMES_FIELD_NUMBER: _ClassVar[int]
+    PLAIN_FIELD_NUMBER: _ClassVar[int]
+    TAILS_FIELD_NUMBER: _ClassVar[int]
+    DIGESTS_FIELD_NUMBER: _ClassVar[int]
+    HALVES_FIELD_NUMBER: _ClassVar[int]
+    VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    SAME_FIELD_NUMBER: _ClassVar[int]
+    COLUMNED_FIELD_NUMBER: _ClassVar[int]
+    COLUMNS_FIELD_NUMBER: _ClassVar[int]
+    FIELDS_FIELD_NUMBER: _ClassVar[int]
+    WIDTH_FIELD_NUMBER: _ClassVar[int]
+    names: int
+    plain: bytes
+    tails: bytes
+    digests: bytes
+    halves: bool
+    versions: bytes
+    same: bytes
+    columned: bytes
+    columns: bytes
+    fields: int
+    width: int
+    def __init__(self, names: _Optional[int] = ..., plain: _Optional[bytes] = ..., tails: _Optional[bytes] = ..., digests: _Optional[bytes] = ..., halves: _Optional[bool] = ..., versions: _Optional[bytes] = ..., same: _Optional[bytes] = ..., columned: _Optional[bytes] = ..., columns: _Optional[bytes] = ..., fields: _Optional[int] = ..., width: _Optional[int] = ...) -> None: ...
 
 class Look(_message.Message):
     __slots__ = ("key_digest", "indexed", "fresh", "dead", "columns", "version", "sealed", "unchanged", "shifted")
