@@ -12,9 +12,9 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Final, Self
 
+from edge_agent.index.rest import Blob, RestKey, Sealer, open_blob
 from paritree.core.errors import SourceError
 
 PARTIAL: Final = ".partial"
@@ -29,10 +29,11 @@ def unwatched(step: str) -> None:
 
 
 class Disk:
-    """The files of one folder. Raises SourceError, which says so where the disk is full."""
+    """The files of one folder, encrypted where a key is given. Raises SourceError; a full disk is told apart."""
 
-    def __init__(self, folder: Path, at: Step = unwatched) -> None:
+    def __init__(self, folder: Path, key: RestKey | None = None, at: Step = unwatched) -> None:
         self.folder = folder
+        self.key = key
         self.steps = 0
         self._at = at
 
@@ -45,11 +46,14 @@ class Disk:
         """A new file under another name until :meth:`Output.publish` gives it its own."""
         return Output(self, name)
 
-    def write(self, name: str, content: bytes) -> None:
-        """A whole small file: written, synced, renamed. The folder is not synced yet."""
-        with self.create(name) as output:
-            output.write(content)
-            output.publish()
+    def open(self, name: str) -> Blob:
+        """The content of a file. Raises FileNotFoundError, SourceError."""
+        try:
+            return open_blob(self.folder / name, self.key)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise SourceError(f"{name} cannot be read: {error.strerror}", next_step="rebuild the index") from error
 
     def sync(self, name: str) -> None:
         """Wait until the content of a file that somebody else wrote is on the disk."""
@@ -64,7 +68,7 @@ class Disk:
     def sync_folder(self) -> None:
         """Wait until the names in the folder are on the disk."""
         self.step("sync folder")
-        with failing("sync the folder"):
+        with failing("sync its folder"):
             handle = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 os.fsync(handle)
@@ -90,35 +94,45 @@ class Output:
     def __init__(self, disk: Disk, name: str) -> None:
         self._disk = disk
         self._name = name
-        self._partial = f"{Path(name).stem}{PARTIAL}" if name.endswith(".run") else f"{name}{PARTIAL}"
+        self._partial = Path(name).stem + PARTIAL
         self._published = False
         disk.step(f"create {self._partial}")
         with failing(f"create {name}"):
             flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-            self._file = os.fdopen(os.open(disk.folder / self._partial, flags, 0o600), "wb", buffering=0)
+            self._handle = os.open(disk.folder / self._partial, flags, 0o600)
+        self._sealer = Sealer(disk.key) if disk.key is not None else None
+        if self._sealer is not None:
+            self._put(self._sealer.header)
 
     def write(self, content: bytes | memoryview) -> None:
         """Append."""
-        self._disk.step(f"write {self._partial}")
-        with failing(f"write {self._name}"):
-            rest = memoryview(content).cast("B") if len(content) else memoryview(b"")
-            while rest:
-                rest = rest[self._file.write(rest) :]
+        self._put(content if self._sealer is None else self._sealer.add(content))
 
-    def publish(self) -> None:
-        """Sync the content and give the file its name."""
-        self._disk.step(f"sync {self._partial}")
-        with failing(f"sync {self._name}"):
-            os.fsync(self._file.fileno())
-            self._file.close()
+    def publish(self, *, sync: bool = True) -> None:
+        """Give the file its name; with ``sync`` once its content is on the disk."""
+        if self._sealer is not None:
+            self._put(self._sealer.end())
+        if sync:
+            self._disk.step(f"sync {self._partial}")
+            with failing(f"sync {self._name}"):
+                os.fsync(self._handle)
         self._disk.rename(self._partial, self._name)
         self._published = True
+
+    def _put(self, content: bytes | memoryview) -> None:
+        if not len(content):
+            return
+        self._disk.step(f"write {self._partial}")
+        with failing(f"write {self._name}"):
+            rest = memoryview(content).cast("B")
+            while rest:
+                rest = rest[os.write(self._handle, rest) :]
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, _: object, __: TracebackType | None) -> None:
-        self._file.close()
+    def __exit__(self, *_: object) -> None:
+        os.close(self._handle)
         if not self._published:
             (self._disk.folder / self._partial).unlink(missing_ok=True)
 

@@ -1,13 +1,16 @@
-"""An index over runs: answers what the descent asks, merging the slices of all runs, without a shuffle."""
+"""An index over runs: answers what the descent asks, merging the slices of all layers, without a shuffle."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_agent.index.layers import Layer, netted
+from edge_agent.index.marks import is_taken, shard_of
 from edge_agent.index.run import Run
 from edge_agent.sketching import add_rows
 from paritree.core.leaves import U64, LeafSums, sums_between
@@ -39,23 +42,36 @@ class NodeRows:
 class Index:
     """The runs of one dataset, their merged sums at depth ``sums.bits`` and their merged probe.
 
-    ``digester`` is "compiled" or "plain": how sketches are made.
+    ``changes`` are layers of changes over the runs, already in sums and probe. ``duplicate_keys`` is known where the
+    index is maintained. ``digester`` is "compiled" or "plain": how sketches are made.
     """
 
-    def __init__(self, runs: Sequence[Run], sums: LeafSums, probe: Probe, digester: str = "compiled") -> None:
+    def __init__(
+        self,
+        runs: Sequence[Run],
+        sums: LeafSums,
+        probe: Probe,
+        digester: str = "compiled",
+        *,
+        changes: Sequence[Layer] = (),
+        duplicate_keys: int | None = None,
+    ) -> None:
         self.runs = tuple(runs)
+        self.changes = tuple(changes)
+        self.layers = (*map(Layer, runs), *changes)
         self.sums = sums
         self.probe = probe
         self._digester = digester
+        self._duplicate_keys = duplicate_keys
 
     def add_to(self, sketch: Sketch, bits: int, prefixes: U64) -> Iterator[int]:
-        """Add the rows below the nodes to a sketch in place, run by run; yields how many runs it has."""
-        for done, run in enumerate(self.runs, 1):
+        """Add the rows below the nodes to a sketch in place, layer by layer; yields how many that were."""
+        for done, layer in enumerate(self.layers, 1):
             for prefix in prefixes.tolist():
-                low, high = _window(run, prefix << (64 - bits), (prefix + 1) << (64 - bits))
+                low, high = layer.run.window(prefix << (64 - bits), (prefix + 1) << (64 - bits))
                 for first in range(low, high, _SKETCH_ROWS):
-                    window = slice(first, min(high, first + _SKETCH_ROWS))
-                    add_rows(sketch, run.k[window], run.r[window], self._digester)
+                    words = layer.words(first, min(high, first + _SKETCH_ROWS))
+                    add_rows(sketch, words.k, words.signed[0], self._digester)
             yield done
 
     def children(self, bits: int, to_bits: int, prefixes: U64) -> U64:
@@ -67,12 +83,12 @@ class Index:
         for position, prefix in enumerate(prefixes):
             cuts_at = _node_cuts(int(prefix), bits, to_bits)
             window = total[position * fan_out : (position + 1) * fan_out]
-            for run in self.runs:
-                window += _slice_sums(run, cuts_at, is_last=(int(prefix) + 1) >> bits == 1)
+            for layer in self.layers:
+                window += _slice_sums(layer, cuts_at)
         return total
 
     def rows_below(self, bits: int, prefixes: U64) -> NodeRows:
-        """Every row below each node; a node's rows are read from all runs and sorted by k."""
+        """Every row below each node; a node's rows are read from all layers and sorted by k."""
         counts = np.zeros(len(prefixes), np.uint32)
         parts = [np.zeros((3, 0), np.uint64)]
         for position, prefix in enumerate(prefixes):
@@ -85,30 +101,51 @@ class Index:
     def _rows_between(self, first: int, end: int) -> U64:
         """k, r and r′ of all rows with k in [first, end), shape (3, n), sorted by k."""
         slices = [np.zeros((3, 0), np.uint64)]
-        for run in self.runs:
-            window = slice(*_window(run, first, end))
-            slices.append(np.stack([run.k[window], run.r[window], run.r2[window]]))
+        weights = [np.zeros(0, np.int64)]
+        for layer in self.layers:
+            words = layer.words(*layer.run.window(first, end))
+            slices.append(np.stack([words.k, words.r, words.r2]))
+            weights.append(np.ones(len(words.k), np.int64) if words.weights is None else words.weights)
         rows = np.concatenate(slices, axis=1)
+        if self.changes:
+            return np.stack(netted(rows[0], rows[1], rows[2], np.concatenate(weights)))
         return rows[:, np.argsort(rows[0], kind="stable")]
 
     def find(self, ks: Sequence[int]) -> Iterator[Entry]:
         """Every row whose k is among ``ks``."""
         wanted = np.array(sorted(set(ks)), np.uint64)
-        for run in self.runs:
-            low, high = np.searchsorted(run.k, wanted, "left"), np.searchsorted(run.k, wanted, "right")
+        held: dict[tuple[bytes, bytes], list[bytes]] = defaultdict(list)
+        taken: list[tuple[tuple[bytes, bytes], bytes]] = []
+        for layer in self.layers:
+            run = layer.run
+            low, high = run.spans(wanted)
             for position in np.flatnonzero(high > low).tolist():
                 for row in range(int(low[position]), int(high[position])):
-                    yield Entry(run.key_digests(row, row + 1).tobytes(), run.row_digest(row), run.locator(row))
+                    counts = _counts(layer, row)
+                    entry = (run.key_digests(row, row + 1).tobytes(), run.row_digest(row))
+                    if counts > 0:
+                        held[entry].append(run.locator(row))
+                    elif counts < 0:
+                        taken.append((entry, run.locator(row)))
+        for entry, locator in taken:  # one that names no locator is content with any: the key has just that one
+            locators = held[entry]
+            if locators:
+                locators.remove(locator if locator in locators else locators[0])
+        for (key_digest, row_digest), locators in held.items():
+            for locator in locators:
+                yield Entry(key_digest, row_digest, locator)
 
     def duplicates(self) -> int:
         """How many keys occur more than once.
 
         Reads the key digests of one slice of the key space at a time, so memory stays flat in the number of rows.
         """
+        if self._duplicate_keys is not None:
+            return self._duplicate_keys
         count = 0
         for first, end in self._slices():
             parts = [np.zeros((0, 16), np.uint8)]
-            parts.extend(run.key_digests(*_window(run, first, end)) for run in self.runs)
+            parts.extend(run.key_digests(*run.window(first, end)) for run in self.runs)
             words = np.concatenate(parts).view(">u8").astype(np.uint64)
             k = np.sort(words[:, 0])
             repeated = np.unique(k[1:][k[1:] == k[:-1]])
@@ -126,10 +163,15 @@ class Index:
             yield prefix << (64 - bits), (prefix + 1) << (64 - bits)
 
 
-def _window(run: Run, first: int, end: int) -> tuple[int, int]:
-    low = int(run.cuts(np.array([first], np.uint64))[0])
-    high = run.rows if end >= 1 << 64 else int(run.cuts(np.array([end], np.uint64))[0])
-    return low, high
+def _counts(layer: Layer, row: int) -> int:
+    """1, or -1 for a row that is taken away, or 0 for one that is void."""
+    if layer.shard is not None or layer.run.marks is None:
+        return 1
+    mark = layer.run.marks.slice(row, row + 1)
+    void = layer.void(shard_of(mark))
+    if void is not None and void[0]:
+        return 0
+    return -1 if is_taken(mark)[0] else 1
 
 
 def _node_cuts(prefix: int, bits: int, to_bits: int) -> list[int]:
@@ -139,9 +181,7 @@ def _node_cuts(prefix: int, bits: int, to_bits: int) -> list[int]:
     return [(start + i) << (64 - to_bits) for i in range(fan_out + 1)]
 
 
-def _slice_sums(run: Run, cuts_at: list[int], *, is_last: bool) -> U64:
-    firsts = np.array(cuts_at[:-1], np.uint64)
-    last = run.rows if is_last else int(run.cuts(np.array(cuts_at[-1:], np.uint64))[0])
-    cuts = np.append(run.cuts(firsts), last).astype(np.int64)
-    low = int(cuts[0])
-    return sums_between(run.r[low:last], cuts - low)
+def _slice_sums(layer: Layer, cuts_at: list[int]) -> U64:
+    words = layer.words(*layer.run.window(cuts_at[0], cuts_at[-1]))
+    cuts = np.searchsorted(words.k, np.array(cuts_at[:-1], np.uint64))
+    return sums_between(words.signed[0], np.append(cuts, len(words.k)).astype(np.int64))

@@ -11,7 +11,6 @@ import pyarrow as pa
 import pytest
 from descending import Region, check, make_tables, run
 
-from edge_agent.index import index as index_module
 from edge_agent.index.index import Index
 from edge_agent.index.run import Run, RunRows, write_run
 from paritree.core import decode, descent, pairs, sketch
@@ -101,8 +100,8 @@ def fold_off_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def closed_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    half_open = index_module._window
-    monkeypatch.setattr(index_module, "_window", lambda run, first, end: half_open(run, first, end + 1))
+    half_open = Run.window
+    monkeypatch.setattr(Run, "window", lambda run, first, end: half_open(run, first, end + 1))
 
 
 def a_table_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
