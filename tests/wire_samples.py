@@ -61,6 +61,8 @@ def samples() -> dict[str, Any]:
             (LETTER, Letter("B" * 16, "", LetterKind.MESSAGE, "no body")), 3, ("C" * 16,), ("D" * 16,)
         ),
         "refusal": m.Refusal(m.RefusalCode.SOURCE, "the database is away", True),
+        "busy": m.Refusal(m.RefusalCode.BUSY, "this agent has too much to do", True, 2.5),
+        "fenced": m.Refusal(m.RefusalCode.FENCED, "another coordinator drives this sweep"),
         "ended": m.Ended(),
     }
     asks: dict[str, Any] = {
@@ -74,6 +76,7 @@ def samples() -> dict[str, Any]:
         "ask_reveal": m.AskReveal((b"d" * 16,), "audit 7"),
         "ask_letters": m.AskLetters("orders", LetterAction.DISCARD, ("A" * 16,), "a test row", "ops"),
         "end": m.End(),
+        "rest": m.End(keep=True),
     }
     return {
         "hello": m.Hello("eu", "a1", "i1", (m.DatasetOffer("orders", bytes(range(16)), 1, bytes(range(8))),)),
@@ -81,6 +84,7 @@ def samples() -> dict[str, Any]:
         "cancel": Cancel(7, "s-1"),
         **{name: m.Reply(7, "s-1", 0, True, body) for name, body in bodies.items()},
         **{name: m.Request(7, "s-1", body, 60.0) for name, body in asks.items()},
+        "fenced_end": m.Request(7, "s-1", m.End(), 60.0, 2**63),
     }
 
 

@@ -101,9 +101,9 @@ request_bodies = st.one_of(
     st.builds(m.AskAgain, st.binary(min_size=16, max_size=16), bitmaps, bitmaps, picks, st.booleans()),
     st.builds(m.AskReveal, digests(16), texts),
     st.builds(m.AskLetters, texts, st.sampled_from(LetterAction), letter_ids, texts, texts),
-    st.just(m.End()),
+    st.builds(m.End, st.booleans()),
 )
-requests = st.builds(m.Request, u64s, sweep_ids, request_bodies, st.floats(0.001, limits.TIMEOUT_S_MAX))
+requests = st.builds(m.Request, u64s, sweep_ids, request_bodies, st.floats(0.001, limits.TIMEOUT_S_MAX), u64s)
 
 headers = st.builds(
     m.Header,
@@ -197,7 +197,7 @@ reply_bodies = st.one_of(
     ),
     st.builds(m.Revealed, headers, by_digest(st.text(max_size=60)), texts),
     st.builds(m.Letters, st.lists(letters, max_size=3).map(tuple), u64s, letter_ids, letter_ids),
-    st.builds(m.Refusal, st.sampled_from(m.RefusalCode), texts, st.booleans()),
+    st.builds(m.Refusal, st.sampled_from(m.RefusalCode), texts, st.booleans(), st.floats(0.0, 1e6)),
     st.just(m.Ended()),
 )
 

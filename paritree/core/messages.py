@@ -173,7 +173,9 @@ class AskLetters:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """The sweep is over: release what it held."""
+    """The sweep is over: release what it held. ``keep``: it rests; stop its work, but keep what was scanned."""
+
+    keep: bool = False
 
 
 RequestBody = Begin | AskChildren | AskLists | AskSketch | AskDetail | AskAgain | AskReveal | AskLetters | End
@@ -181,12 +183,16 @@ RequestBody = Begin | AskChildren | AskLists | AskSketch | AskDetail | AskAgain 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One exchange of one sweep. A repeated request (same sweep, same exchange) gets the same answer."""
+    """One exchange of one sweep. A repeated request (same sweep, same exchange) gets the same answer.
+
+    ``fence`` is the coordinator's fencing token: a lower one than the sweep has had is refused.
+    """
 
     exchange: int
     sweep_id: str
     body: RequestBody
     timeout_s: float
+    fence: int = 0
 
 
 # --- replies --------------------------------------------------------------------------------------------------------
@@ -325,15 +331,20 @@ class RefusalCode(StrEnum):
     NO_INDEX = "no_index"
     BUSY = "busy"
     INTERNAL = "internal"
+    FENCED = "fenced"
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """The region does not answer, and why; ends the exchange. ``retryable``: the same request may work later."""
+    """The region does not answer, and why; ends the exchange. ``retryable``: the same request may work later.
+
+    ``retry_after_s``: seconds after which a busy agent wants to be asked again; 0 where it is not busy.
+    """
 
     code: RefusalCode
     message: str
     retryable: bool = False
+    retry_after_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ import structlog
 
 from paritree.core import messages as m
 from paritree.core.errors import ConfigError, InvariantBroken, ParitreeError, PeerError
+from paritree.core.retry import Busy
 from paritree.core.sketch import TABLES, WORDS
 from paritree.wire import codec
 from paritree.wire.link import AgentService
@@ -73,6 +74,8 @@ async def parts(service: AgentService, request: m.Request) -> AsyncGenerator[Par
 def refusal_of(error: ParitreeError) -> m.Refusal:
     """The refusal that tells the coordinator of an error."""
     match error:
+        case Busy():
+            return m.Refusal(m.RefusalCode.BUSY, str(error), retryable=True, retry_after_s=error.retry_after_s)
         case ConfigError():
             code = m.RefusalCode.CONFIG
         case InvariantBroken():

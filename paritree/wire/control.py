@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from google.protobuf.message import DecodeError
 
+from paritree.core.budget import Budget
 from paritree.core.errors import InvariantBroken, PeerError
 from paritree.core.limits import PART_BYTES_MAX
 from paritree.wire.v1 import control_pb2 as pb
@@ -22,6 +23,7 @@ SERVICE: Final = pb.DESCRIPTOR.services_by_name["Control"].full_name
 SWEEP: Final = f"/{SERVICE}/Sweep"
 STATUS: Final = f"/{SERVICE}/Status"
 FINDINGS: Final = f"/{SERVICE}/Findings"
+STEER: Final = f"/{SERVICE}/Steer"
 DOCUMENT_BYTES_MAX: Final = 64 << 20
 """A report or page that a client puts together from its pieces: 10,000 findings are about 4 MB."""
 _SAME_VERSION: Final = "run the same paritree version on both sides"
@@ -33,6 +35,7 @@ class SweepOrder:
 
     The same ``job_id`` twice is one sweep. ``purpose`` says why clear keys are asked for; "" when they are not.
     ``lag_max_s`` (seconds) None: what the dataset says. ``limit`` findings listed in the report; 0: the usual number.
+    ``budget``: used up, it ends the sweep with what it has found.
     """
 
     dataset: str
@@ -41,17 +44,23 @@ class SweepOrder:
     purpose: str = ""
     lag_max_s: float | None = None
     limit: int = 0
+    budget: Budget = field(default_factory=Budget)
 
 
 @dataclass(frozen=True, slots=True)
 class SweepProgress:
-    """How far one region is (``region`` "": the sweep as a whole) in a stage such as "scan" or "look"."""
+    """How far one region is (``region`` "": the sweep as a whole) in a stage such as "scan" or "look".
+
+    ``elapsed_s`` seconds since the sweep began to run, ``eta_s`` until this region's scan is over; None: not known.
+    """
 
     region: str
     stage: str
     shards_done: int = 0
     shards_total: int = 0
     rows: int = 0
+    elapsed_s: float = 0.0
+    eta_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +96,14 @@ class FindingsOrder:
     offset: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class SteerOrder:
+    """Do ``action`` (pause, resume, cancel) with the sweep of that id or job id."""
+
+    sweep_id: str
+    action: str
+
+
 def pieces(document: Mapping[str, Any]) -> Iterator[JsonPiece]:
     """The document as JSON in pieces that each fit into one message. Raises InvariantBroken for what is not JSON."""
     try:
@@ -115,6 +132,7 @@ def encode_sweep(order: SweepOrder) -> bytes:
             purpose=order.purpose,
             lag_max_s=order.lag_max_s,
             limit=order.limit,
+            **order.budget.options(),
         ).SerializeToString()
 
 
@@ -123,7 +141,9 @@ def decode_sweep(data: bytes) -> SweepOrder:
     with _receiving():
         asked = pb.SweepRequest.FromString(data)
     lag_max_s = asked.lag_max_s if asked.HasField("lag_max_s") else None
-    return SweepOrder(asked.dataset, tuple(asked.regions), asked.job_id, asked.purpose, lag_max_s, asked.limit)
+    named = [name for name in Budget().options() if asked.HasField(name)]
+    budget = Budget.of({name: getattr(asked, name) for name in named})
+    return SweepOrder(asked.dataset, tuple(asked.regions), asked.job_id, asked.purpose, lag_max_s, asked.limit, budget)
 
 
 def encode_event(event: SweepEvent) -> bytes:
@@ -136,6 +156,9 @@ def encode_event(event: SweepEvent) -> bytes:
         else:
             out.progress.region, out.progress.stage, out.progress.rows = body.region, body.stage, body.rows
             out.progress.shards_done, out.progress.shards_total = body.shards_done, body.shards_total
+            out.progress.elapsed_s = body.elapsed_s
+            if body.eta_s is not None:
+                out.progress.eta_s = body.eta_s
         return out.SerializeToString()
 
 
@@ -148,7 +171,9 @@ def decode_event(data: bytes) -> SweepEvent:
             return SweepEvent(event.sweep_id, JsonPiece(event.report.text, event.report.last))
         case "progress":
             said = event.progress
-            progress = SweepProgress(said.region, said.stage, said.shards_done, said.shards_total, said.rows)
+            eta_s = said.eta_s if said.HasField("eta_s") else None
+            shards = said.shards_done, said.shards_total
+            progress = SweepProgress(said.region, said.stage, *shards, said.rows, said.elapsed_s, eta_s)
             return SweepEvent(event.sweep_id, progress)
         case _:
             raise PeerError("an event that this version does not know", next_step=_SAME_VERSION)
@@ -192,6 +217,19 @@ def decode_findings(data: bytes) -> FindingsOrder:
     with _receiving():
         asked = pb.FindingsRequest.FromString(data)
     return FindingsOrder(asked.sweep_id, asked.dataset, asked.limit, asked.offset)
+
+
+def encode_steer(order: SteerOrder) -> bytes:
+    """The order as bytes."""
+    with _sending():
+        return pb.SteerRequest(sweep_id=order.sweep_id, action=order.action).SerializeToString()
+
+
+def decode_steer(data: bytes) -> SteerOrder:
+    """The order that the bytes are."""
+    with _receiving():
+        asked = pb.SteerRequest.FromString(data)
+    return SteerOrder(asked.sweep_id, asked.action)
 
 
 @contextmanager

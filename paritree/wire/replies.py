@@ -34,6 +34,7 @@ def put_reply_body(out: pb.Reply, body: m.ReplyBody) -> None:
             out.progress.rows = body.rows
         case m.Refusal():
             out.refusal.code, out.refusal.message, out.refusal.retryable = body.code, body.message, body.retryable
+            out.refusal.retry_after_s = body.retry_after_s
         case m.Ended():
             out.ended.SetInParent()
         case m.Ready():
@@ -87,8 +88,8 @@ def _get_reply_body(reply: pb.Reply) -> m.ReplyBody:
         case "letters":
             return get_letters(reply.letters)
         case "refusal":
-            code = refusal_code(reply.refusal.code)
-            return m.Refusal(code, reply.refusal.message, reply.refusal.retryable)
+            refusal = reply.refusal
+            return m.Refusal(refusal_code(refusal.code), refusal.message, refusal.retryable, refusal.retry_after_s)
         case "ended":
             return m.Ended()
         case _:

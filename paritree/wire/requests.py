@@ -35,6 +35,7 @@ def get_hello(hello: pb.Hello) -> m.Hello:
 def put_request(out: pb.Request, request: m.Request) -> None:
     """Write a request."""
     out.exchange, out.sweep_id, out.timeout_s = request.exchange, request.sweep_id, request.timeout_s
+    out.fence = request.fence
     put_request_body(out, request.body)
 
 
@@ -62,11 +63,12 @@ def put_request_body(out: pb.Request, body: m.RequestBody) -> None:
             put_letters_ask(out.letters, body)
         case m.End():
             out.end.SetInParent()
+            out.end.keep = body.keep
 
 
 def get_request(request: pb.Request) -> m.Request:
     """Read a request. Raises Malformed."""
-    return m.Request(request.exchange, request.sweep_id, _get_request_body(request), request.timeout_s)
+    return m.Request(request.exchange, request.sweep_id, _get_request_body(request), request.timeout_s, request.fence)
 
 
 def _get_request_body(request: pb.Request) -> m.RequestBody:
@@ -93,6 +95,6 @@ def _get_request_body(request: pb.Request) -> m.RequestBody:
         case "letters":
             return get_letters_ask(request.letters)
         case "end":
-            return m.End()
+            return m.End(request.end.keep)
         case _:
             raise Malformed("the request has no body that this version knows")

@@ -64,6 +64,7 @@ def check_exchange(message: m.Request | m.Reply | Cancel) -> None:
 def check_request(request: m.Request) -> None:
     """Raises Malformed."""
     check_exchange(request)
+    _number("request.fence", request.fence, U64_MAX)
     if not 0.0 < request.timeout_s <= limits.TIMEOUT_S_MAX:
         raise Malformed(f"request.timeout_s is not between 0 and {limits.TIMEOUT_S_MAX:g}")
     body = request.body
@@ -121,6 +122,7 @@ def check_reply(reply: m.Reply) -> None:
             _number("progress.rows", body.rows, U64_MAX)
         case m.Refusal():
             text("refusal.message", body.message)
+            _seconds("refusal.retry_after_s", body.retry_after_s)
         case m.Ended():
             pass
         case m.Letters():

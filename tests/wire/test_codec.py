@@ -260,6 +260,7 @@ HOSTILE_REPLIES: dict[str, tuple[bytes, str]] = {
 }
 HOSTILE_REQUESTS: dict[str, tuple[bytes, str]] = {
     "no body": (asked(), "no body"),
+    "busy for no time": (reply(refusal=pb.Refusal(code="busy", retry_after_s=float("nan"))), "retry_after_s"),
     "no time": (asked(end=pb.End(), timeout_s=0.0), "timeout_s"),
     "endless time": (asked(end=pb.End(), timeout_s=float("inf")), "timeout_s"),
     "no number": (asked(end=pb.End(), timeout_s=float("nan")), "timeout_s"),

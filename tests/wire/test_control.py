@@ -10,12 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from paritree.core.budget import Budget
 from paritree.core.errors import InvariantBroken, PeerError
 from paritree.core.limits import MESSAGE_BYTES_MAX
 from paritree.wire import control as wire
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=20)
 U32 = st.integers(0, 2**32 - 1)
+U64 = st.integers(0, 2**64 - 1)
 ORDERS = st.builds(
     wire.SweepOrder,
     TEXT,
@@ -24,8 +26,10 @@ ORDERS = st.builds(
     TEXT,
     st.none() | st.floats(allow_nan=False),
     U32,
+    st.builds(Budget, st.none() | st.floats(allow_nan=False), *[st.none() | U64] * 3),
 )
-PROGRESS = st.builds(wire.SweepProgress, TEXT, TEXT, U32, U32, st.integers(0, 2**64 - 1))
+SECONDS = st.floats(allow_nan=False)
+PROGRESS = st.builds(wire.SweepProgress, TEXT, TEXT, U32, U32, U64, SECONDS, st.none() | SECONDS)
 PIECES = st.builds(wire.JsonPiece, TEXT, st.booleans())
 EVENTS = st.builds(wire.SweepEvent, TEXT, PROGRESS | PIECES)
 JSON = st.recursive(
@@ -33,7 +37,14 @@ JSON = st.recursive(
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
     max_leaves=10,
 )
-DECODERS = [wire.decode_sweep, wire.decode_event, wire.decode_piece, wire.decode_status, wire.decode_findings]
+DECODERS = [
+    wire.decode_sweep,
+    wire.decode_event,
+    wire.decode_piece,
+    wire.decode_status,
+    wire.decode_findings,
+    wire.decode_steer,
+]
 
 
 @given(ORDERS, EVENTS, PIECES, TEXT, st.builds(wire.FindingsOrder, TEXT, TEXT, U32, U32))
@@ -45,6 +56,8 @@ def test_what_goes_in_comes_out(
     assert wire.decode_piece(wire.encode_piece(piece)) == piece
     assert wire.decode_status(wire.encode_status(wire.StatusOrder(dataset))) == wire.StatusOrder(dataset)
     assert wire.decode_findings(wire.encode_findings(page)) == page
+    steer = wire.SteerOrder(dataset, "pause")
+    assert wire.decode_steer(wire.encode_steer(steer)) == steer
 
 
 @given(st.binary(max_size=200), st.sampled_from(DECODERS))

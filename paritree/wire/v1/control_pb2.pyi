@@ -7,20 +7,28 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class SweepRequest(_message.Message):
-    __slots__ = ("dataset", "regions", "job_id", "purpose", "lag_max_s", "limit")
+    __slots__ = ("dataset", "regions", "job_id", "purpose", "lag_max_s", "limit", "max_time_s", "max_bytes", "max_rows", "max_differences")
     DATASET_FIELD_NUMBER: _ClassVar[int]
     REGIONS_FIELD_NUMBER: _ClassVar[int]
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     PURPOSE_FIELD_NUMBER: _ClassVar[int]
     LAG_MAX_S_FIELD_NUMBER: _ClassVar[int]
     LIMIT_FIELD_NUMBER: _ClassVar[int]
+    MAX_TIME_S_FIELD_NUMBER: _ClassVar[int]
+    MAX_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MAX_ROWS_FIELD_NUMBER: _ClassVar[int]
+    MAX_DIFFERENCES_FIELD_NUMBER: _ClassVar[int]
     dataset: str
     regions: _containers.RepeatedScalarFieldContainer[str]
     job_id: str
     purpose: str
     lag_max_s: float
     limit: int
-    def __init__(self, dataset: _Optional[str] = ..., regions: _Optional[_Iterable[str]] = ..., job_id: _Optional[str] = ..., purpose: _Optional[str] = ..., lag_max_s: _Optional[float] = ..., limit: _Optional[int] = ...) -> None: ...
+    max_time_s: float
+    max_bytes: int
+    max_rows: int
+    max_differences: int
+    def __init__(self, dataset: _Optional[str] = ..., regions: _Optional[_Iterable[str]] = ..., job_id: _Optional[str] = ..., purpose: _Optional[str] = ..., lag_max_s: _Optional[float] = ..., limit: _Optional[int] = ..., max_time_s: _Optional[float] = ..., max_bytes: _Optional[int] = ..., max_rows: _Optional[int] = ..., max_differences: _Optional[int] = ...) -> None: ...
 
 class SweepEvent(_message.Message):
     __slots__ = ("progress", "report", "sweep_id")
@@ -33,18 +41,22 @@ class SweepEvent(_message.Message):
     def __init__(self, progress: _Optional[_Union[SweepProgress, _Mapping]] = ..., report: _Optional[_Union[JsonPiece, _Mapping]] = ..., sweep_id: _Optional[str] = ...) -> None: ...
 
 class SweepProgress(_message.Message):
-    __slots__ = ("region", "stage", "shards_done", "shards_total", "rows")
+    __slots__ = ("region", "stage", "shards_done", "shards_total", "rows", "elapsed_s", "eta_s")
     REGION_FIELD_NUMBER: _ClassVar[int]
     STAGE_FIELD_NUMBER: _ClassVar[int]
     SHARDS_DONE_FIELD_NUMBER: _ClassVar[int]
     SHARDS_TOTAL_FIELD_NUMBER: _ClassVar[int]
     ROWS_FIELD_NUMBER: _ClassVar[int]
+    ELAPSED_S_FIELD_NUMBER: _ClassVar[int]
+    ETA_S_FIELD_NUMBER: _ClassVar[int]
     region: str
     stage: str
     shards_done: int
     shards_total: int
     rows: int
-    def __init__(self, region: _Optional[str] = ..., stage: _Optional[str] = ..., shards_done: _Optional[int] = ..., shards_total: _Optional[int] = ..., rows: _Optional[int] = ...) -> None: ...
+    elapsed_s: float
+    eta_s: float
+    def __init__(self, region: _Optional[str] = ..., stage: _Optional[str] = ..., shards_done: _Optional[int] = ..., shards_total: _Optional[int] = ..., rows: _Optional[int] = ..., elapsed_s: _Optional[float] = ..., eta_s: _Optional[float] = ...) -> None: ...
 
 class StatusRequest(_message.Message):
     __slots__ = ("dataset",)
@@ -71,3 +83,11 @@ class FindingsRequest(_message.Message):
     limit: int
     offset: int
     def __init__(self, sweep_id: _Optional[str] = ..., dataset: _Optional[str] = ..., limit: _Optional[int] = ..., offset: _Optional[int] = ...) -> None: ...
+
+class SteerRequest(_message.Message):
+    __slots__ = ("sweep_id", "action")
+    SWEEP_ID_FIELD_NUMBER: _ClassVar[int]
+    ACTION_FIELD_NUMBER: _ClassVar[int]
+    sweep_id: str
+    action: str
+    def __init__(self, sweep_id: _Optional[str] = ..., action: _Optional[str] = ...) -> None: ...

@@ -49,6 +49,11 @@ class ControlStub:
                 request_serializer=paritree_dot_wire_dot_v1_dot_control__pb2.FindingsRequest.SerializeToString,
                 response_deserializer=paritree_dot_wire_dot_v1_dot_control__pb2.JsonPiece.FromString,
                 _registered_method=True)
+        self.Steer = channel.unary_stream(
+                '/paritree.wire.v1.Control/Steer',
+                request_serializer=paritree_dot_wire_dot_v1_dot_control__pb2.SteerRequest.SerializeToString,
+                response_deserializer=paritree_dot_wire_dot_v1_dot_control__pb2.JsonPiece.FromString,
+                _registered_method=True)
 
 
 class ControlServicer:
@@ -73,6 +78,13 @@ class ControlServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Steer(self, request, context):
+        """Pause, resume or cancel a sweep: its state after that.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ControlServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -89,6 +101,11 @@ def add_ControlServicer_to_server(servicer, server):
             'Findings': grpc.unary_stream_rpc_method_handler(
                     servicer.Findings,
                     request_deserializer=paritree_dot_wire_dot_v1_dot_control__pb2.FindingsRequest.FromString,
+                    response_serializer=paritree_dot_wire_dot_v1_dot_control__pb2.JsonPiece.SerializeToString,
+            ),
+            'Steer': grpc.unary_stream_rpc_method_handler(
+                    servicer.Steer,
+                    request_deserializer=paritree_dot_wire_dot_v1_dot_control__pb2.SteerRequest.FromString,
                     response_serializer=paritree_dot_wire_dot_v1_dot_control__pb2.JsonPiece.SerializeToString,
             ),
     }
@@ -172,6 +189,33 @@ class Control:
             target,
             '/paritree.wire.v1.Control/Findings',
             paritree_dot_wire_dot_v1_dot_control__pb2.FindingsRequest.SerializeToString,
+            paritree_dot_wire_dot_v1_dot_control__pb2.JsonPiece.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Steer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/paritree.wire.v1.Control/Steer',
+            paritree_dot_wire_dot_v1_dot_control__pb2.SteerRequest.SerializeToString,
             paritree_dot_wire_dot_v1_dot_control__pb2.JsonPiece.FromString,
             options,
             channel_credentials,

@@ -35,6 +35,8 @@ class ControlStub:
     """Start a sweep (or join the one with the same job id) and follow it to its report."""
     Status: _grpc.UnaryStreamMultiCallable[_control_pb2.StatusRequest, _control_pb2.JsonPiece]
     Findings: _grpc.UnaryStreamMultiCallable[_control_pb2.FindingsRequest, _control_pb2.JsonPiece]
+    Steer: _grpc.UnaryStreamMultiCallable[_control_pb2.SteerRequest, _control_pb2.JsonPiece]
+    """Pause, resume or cancel a sweep: its state after that."""
 
 @_typing.type_check_only
 class ControlAsyncStub(ControlStub):
@@ -43,6 +45,8 @@ class ControlAsyncStub(ControlStub):
     """Start a sweep (or join the one with the same job id) and follow it to its report."""
     Status: _aio.UnaryStreamMultiCallable[_control_pb2.StatusRequest, _control_pb2.JsonPiece]  # type: ignore[assignment]
     Findings: _aio.UnaryStreamMultiCallable[_control_pb2.FindingsRequest, _control_pb2.JsonPiece]  # type: ignore[assignment]
+    Steer: _aio.UnaryStreamMultiCallable[_control_pb2.SteerRequest, _control_pb2.JsonPiece]  # type: ignore[assignment]
+    """Pause, resume or cancel a sweep: its state after that."""
 
 class ControlServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -66,5 +70,13 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
         request: _control_pb2.FindingsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_control_pb2.JsonPiece], _abc.AsyncIterator[_control_pb2.JsonPiece]]: ...
+
+    @_abc_1.abstractmethod
+    def Steer(
+        self,
+        request: _control_pb2.SteerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_control_pb2.JsonPiece], _abc.AsyncIterator[_control_pb2.JsonPiece]]:
+        """Pause, resume or cancel a sweep: its state after that."""
 
 def add_ControlServicer_to_server(servicer: ControlServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
