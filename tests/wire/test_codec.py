@@ -238,6 +238,7 @@ HOSTILE_REPLIES: dict[str, tuple[bytes, str]] = {
         "twice",
     ),
     "unknown refusal": (reply(refusal=pb.Refusal(code="weather" * 1000)), "refusal.code is unknown"),
+    "busy for no time": (reply(refusal=pb.Refusal(code="busy", retry_after_s=float("nan"))), "retry_after_s"),
     "long refusal": (reply(refusal=pb.Refusal(code="busy", message="m" * 301)), "longer than 300"),
     "hello without a region": (pb.AgentMessage(hello=pb.Hello(agent="a", instance="i")).SerializeToString(), "region"),
     "hello with a dataset twice": (
@@ -260,7 +261,6 @@ HOSTILE_REPLIES: dict[str, tuple[bytes, str]] = {
 }
 HOSTILE_REQUESTS: dict[str, tuple[bytes, str]] = {
     "no body": (asked(), "no body"),
-    "busy for no time": (reply(refusal=pb.Refusal(code="busy", retry_after_s=float("nan"))), "retry_after_s"),
     "no time": (asked(end=pb.End(), timeout_s=0.0), "timeout_s"),
     "endless time": (asked(end=pb.End(), timeout_s=float("inf")), "timeout_s"),
     "no number": (asked(end=pb.End(), timeout_s=float("nan")), "timeout_s"),
