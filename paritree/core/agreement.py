@@ -33,19 +33,18 @@ class Agreement:
     def groups(self, suspect: Suspect) -> list[list[str]]:
         """The regions that have the key, grouped so that each group agrees; the largest first, then by name.
 
-        A region joins the first group all of which it agrees with, the regions in the order of the groups that their
-        row digests make. Without a tolerance these are the groups.
+        Regions with equal row digests stay together. Such a set joins the first group with all of which it agrees, the
+        largest set first, then by name; without a tolerance the sets are the groups.
         """
         if not self.tolerant:
             return suspect.groups
         groups: list[list[str]] = []
-        for region in (region for equal in suspect.groups for region in equal):
-            for group in groups:
-                if self._agree(suspect, [*group, region]):
-                    group.append(region)
-                    break
+        for equal in suspect.groups:
+            joined = next((group for group in groups if self._agree(suspect, [*group, *equal])), None)
+            if joined is None:
+                groups.append(equal)
             else:
-                groups.append([region])
+                joined.extend(equal)
         return sorted(map(sorted, groups), key=lambda group: (-len(group), group))
 
     def differing_columns(self, suspect: Suspect) -> list[str]:
