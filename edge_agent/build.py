@@ -16,13 +16,13 @@ from edge_agent.connectors.registry import connect
 from edge_agent.executors import Executor
 from edge_agent.index.index import Index
 from edge_agent.index.run import Run
+from edge_agent.letters.sweep import SweepLetters
 from edge_agent.pace import NOT_WAITED, UNLIMITED, LoadWatch, Throttle, Waited
 from edge_agent.scan import ScanTask, ShardResult, scan_shard
 from edge_agent.snapshots import Snapshots
 from paritree.core import limits
 from paritree.core.digest import DatasetKeys
 from paritree.core.errors import InvariantBroken
-from paritree.core.fitting import check_binding
 from paritree.core.leaves import LeafSums
 from paritree.core.messages import DeadLetters, Progress
 from paritree.core.profile import Binding, Profile
@@ -58,15 +58,28 @@ class Built:
     waited: Waited = NOT_WAITED
 
 
-def build_index(copy: Copy, executor: Executor, spool: Path, progress: Callable[[Progress], None]) -> Built:
-    """Scan every shard into runs below ``spool``. Raises ConfigError before any scan, SourceError during it."""
+def build_index(
+    copy: Copy,
+    executor: Executor,
+    spool: Path,
+    progress: Callable[[Progress], None],
+    letters: SweepLetters | None = None,
+) -> Built:
+    """Scan every shard into runs below ``spool``; ``letters`` keeps the dead letters (None: they are counted only).
+
+    Raises ConfigError before any scan, SourceError during it; SchemaDrift where the table is another one than before.
+    """
     began = time.monotonic()
     spool.mkdir(parents=True, exist_ok=True, mode=0o700)
     gathered = Gathered()
+    letters = letters or SweepLetters(None, copy.profile, copy.keys, "")
     with connect(copy.source) as connector:
-        schema = connector.describe(copy.binding.table)
-        check_binding(copy.profile, copy.binding, schema)
-        with open_snapshots(copy, connector, executor) as snapshots:
+        schema = letters.described(connector, copy.binding)
+        with (
+            letters.unreadable(),
+            letters.steady(connector, copy.binding, schema) as demand_same_schema,
+            open_snapshots(copy, connector, executor) as snapshots,
+        ):
 
             def tell() -> None:  # and be told, by an exception, that nobody wants the rest
                 progress(Progress(len(gathered.runs), snapshots.total, gathered.rows))
@@ -76,16 +89,19 @@ def build_index(copy: Copy, executor: Executor, spool: Path, progress: Callable[
             results = snapshots.results(
                 executor,
                 scan_shard,
-                lambda shard: _task(copy, executor, shard, spool),
+                lambda shard: _task(copy, executor, shard, spool, keep=letters.kept),
                 connections=connections_of(copy.source.url, copy.throttle.connections_max),
                 before=watch.wait,
             )
             for result in results:
+                letters.take(result.run_path)
                 gathered.add(result)
                 tell()
             if len(gathered.runs) != snapshots.given:
                 raise InvariantBroken(f"{snapshots.given} shards were scanned into {len(gathered.runs)} runs")
             position = snapshots.position()
+            demand_same_schema()
+        letters.scanned()
         waited = gathered.waited + Waited(load_s=watch.waited_s)
         unheld = "" if schema.consistent else "shards were read one after the other, not from one snapshot"
         return Built(
@@ -139,7 +155,7 @@ def load_of(copy: Copy, connector: Connector) -> str:
     return connector.load(copy.throttle.replica_lag_max_s, copy.throttle.backends_active_max)
 
 
-def _task(copy: Copy, executor: Executor, shard: Shard, spool: Path) -> ScanTask:
+def _task(copy: Copy, executor: Executor, shard: Shard, spool: Path, *, keep: bool) -> ScanTask:
     return ScanTask(
         copy.source,
         copy.binding,
@@ -150,6 +166,7 @@ def _task(copy: Copy, executor: Executor, shard: Shard, spool: Path) -> ScanTask
         copy.digester,
         copy.throttle,
         executor.workers,
+        letters=keep,
     )
 
 
@@ -160,8 +177,8 @@ def _listed(reasons: Counter[str]) -> dict[str, int]:
 
 
 def discard(spool: Path) -> None:
-    """Delete the runs of a finished sweep; its dead letters stay until the next sweep of the dataset."""
-    for left in (*spool.glob("*.run"), *spool.glob("*.partial")):
+    """Delete the runs of a finished sweep, and dead letters that did not reach the store: its next scan finds them."""
+    for left in (*spool.glob("*.run"), *spool.glob("*.partial"), *spool.glob("*.letters")):
         left.unlink(missing_ok=True)
     with contextlib.suppress(OSError):
-        spool.rmdir()  # stays while there are dead letters in it
+        spool.rmdir()

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import getpass
-import json
-import os
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any, Final
 
 import structlog
 
+from edge_agent.journal import Journal
 from edge_agent.serve import copies_of, executor_of, service_of
 from paritree.config.agent import AgentConfig
 from paritree.config.toml import near
 from paritree.core.display import key_to_json
-from paritree.core.errors import ConfigError, SourceError
+from paritree.core.errors import ConfigError
 
 LOG: Final = "reveals.log"
 """In the spool: one JSON line a request, with the tokens and never the keys."""
@@ -44,18 +41,5 @@ def reveal_tokens(
 
 def _record(config: AgentConfig, tokens: Sequence[str], dataset: str, purpose: str) -> None:
     """Log the request before it is answered."""
-    entry = {
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "user": getpass.getuser(),
-        "purpose": purpose,
-        "dataset": dataset or None,
-        "tokens": list(tokens),
-    }
-    try:
-        config.spool.mkdir(parents=True, exist_ok=True, mode=0o700)
-        handle = os.open(config.spool / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        with os.fdopen(handle, "a") as log:
-            log.write(json.dumps(entry) + "\n")
-    except OSError as error:
-        raise SourceError(f"the request cannot be logged in {config.spool / LOG}: {error.strerror}") from error
+    Journal(config.spool / LOG).record({"purpose": purpose, "dataset": dataset or None, "tokens": list(tokens)})
     _log.info("reveal", tokens=len(tokens), dataset=dataset, purpose=purpose)

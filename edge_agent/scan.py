@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -16,6 +14,7 @@ from edge_agent.connectors.contract import Shard, Source
 from edge_agent.connectors.registry import connect
 from edge_agent.digesters import open_digester
 from edge_agent.index.run import RunRows, write_run
+from edge_agent.letters.shardfile import ShardLetters
 from edge_agent.pace import NOT_WAITED, UNLIMITED, Pacer, Throttle, Waited
 from edge_agent.sketching import probe_of
 from paritree.core import limits
@@ -33,6 +32,7 @@ class ScanTask:
     """Everything that scans one shard anywhere: picklable, so that a Dask worker can take it.
 
     ``digester`` is "compiled" or "plain"; both give the same bytes. ``tasks`` share the rate of ``throttle``.
+    ``letters``: leave the dead letters beside the run, sealed; else they are counted only.
     """
 
     source: Source
@@ -44,6 +44,7 @@ class ScanTask:
     digester: str = "compiled"
     throttle: Throttle = UNLIMITED
     tasks: int = 1
+    letters: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +64,20 @@ class ShardResult:
 
 
 def scan_shard(task: ScanTask) -> ShardResult:
-    """Scan, canonicalise, digest, sort, write the run. Raises SourceError or ConfigError."""
+    """Scan, canonicalise, digest, sort, write the run. Raises ConfigError, or SourceError, which names the shard."""
+    try:
+        return _scanned(task)
+    except SourceError as error:
+        error.shard = error.shard or task.shard.label
+        raise
+
+
+def _scanned(task: ScanTask) -> ShardResult:
     began = time.perf_counter()
     digester = open_digester(task.digester, task.profile, task.keys)
     batches: list[DigestBatch] = []
     dead: list[DeadRow] = []
+    letters = ShardLetters(task.keys, task.shard.label)
     first_row = 0
     with connect(task.source) as connector:
         pacer = Pacer(task.throttle, task.tasks)
@@ -76,12 +86,14 @@ def scan_shard(task: ScanTask) -> ShardResult:
             batches_in = pacer.paced(batches_in, lambda: connector.waited_s)
         for batch in batches_in:
             digested = digester.digest(batch)
-            dead.extend(DeadRow(first_row + d.row, d.reason, d.locator) for d in digested.dead)
+            dead.extend(digested.dead)
+            if digested.dead and task.letters:
+                letters.add(batch, digested.dead, first_row)
             first_row += batch.num_rows
             batches.append(digested)
     rows = sorted_rows(batches, task.digester)
     write_run(task.run_path, rows)
-    write_dead_letters(dead_letter_path(task.run_path), task.shard, dead)
+    letters.write(task.run_path)
     k, (r, r2) = key_words(rows.key_digests), row_words(rows.row_digests)
     keyless = sum(d.locator is None for d in dead)
     return ShardResult(
@@ -110,25 +122,3 @@ def sorted_rows(batches: list[DigestBatch], digester: str) -> RunRows:
         return RunRows(*sort_run(keys, digests, locators))
     order = run_order(keys, digests)
     return RunRows(keys[order], digests[order], locators.take(pa.array(order)))
-
-
-def dead_letter_path(run_path: Path) -> Path:
-    """Where the dead letters of a run's shard are kept, in the region."""
-    return run_path.with_suffix(".dead")
-
-
-def write_dead_letters(path: Path, shard: Shard, dead: list[DeadRow]) -> None:
-    """One JSON line a dead letter: shard, row of the scan, reason, locator in hex where known. Mode 0600."""
-    if not dead:
-        return
-    try:
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-            for letter in dead:
-                locator = None if letter.locator is None else letter.locator.hex()
-                line = {"shard": shard.label, "row": letter.row, "reason": letter.reason, "locator": locator}
-                file.write(json.dumps(line) + "\n")
-    except OSError as error:
-        raise SourceError(
-            f"the spool cannot take the dead letters of {shard.label}: {error.strerror}",
-            next_step="free space in the spool directory",
-        ) from error

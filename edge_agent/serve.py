@@ -16,6 +16,7 @@ from edge_agent.connectors.bastion import Bastion
 from edge_agent.connectors.contract import Source
 from edge_agent.connectors.registry import connector_class
 from edge_agent.executors import DaskOptions, Executor, SharedExecutor, open_executor
+from edge_agent.letters.desk import LetterDesk
 from edge_agent.pace import Throttle
 from edge_agent.policy import Policy
 from edge_agent.service import Service
@@ -69,7 +70,10 @@ def agent_tls(config: AgentConfig) -> Tls:
 
 
 def service_of(config: AgentConfig, copies: Mapping[str, Copy], executor: Callable[[], Executor]) -> Service:
-    """The service over these copies, under the configured policy; ``executor`` is opened for every scan."""
+    """The service over these copies, under the configured policy; ``executor`` is opened for every scan.
+
+    Raises ConfigError.
+    """
     return Service(
         config.region,
         config.name,
@@ -78,7 +82,15 @@ def service_of(config: AgentConfig, copies: Mapping[str, Copy], executor: Callab
         spool=config.spool,
         executor=executor,
         policy=policy_of(config),
+        desk=desk_of(config, copies, executor),
     )
+
+
+def desk_of(config: AgentConfig, copies: Mapping[str, Copy], executor: Callable[[], Executor]) -> LetterDesk:
+    """The agent's dead letters. Raises ConfigError for an unreadable master key."""
+    master_key = read_master_key(config.master_key, where=f"{config.file}: master_key", base=config.folder)
+    # No dataset has the empty name, so these keys are nobody else's.
+    return LetterDesk(config.region, config.spool, copies, executor, DatasetKeys.of(master_key, ""))
 
 
 def copies_of(config: AgentConfig) -> dict[str, Copy]:

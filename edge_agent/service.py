@@ -17,6 +17,8 @@ import structlog
 
 from edge_agent.build import Built, Copy, build_index, discard
 from edge_agent.executors import Executor
+from edge_agent.letters.desk import LetterDesk
+from edge_agent.letters.sweep import SweepLetters
 from edge_agent.looking import Located, look
 from edge_agent.parts import detail_parts, list_parts, node_parts, reveal_parts, sketch_parts
 from edge_agent.policy import Policy
@@ -26,6 +28,7 @@ from paritree.core.errors import ConfigError, ParitreeError, PeerError, SourceEr
 from paritree.core.messages import (
     AskChildren,
     AskDetail,
+    AskLetters,
     AskLists,
     AskReveal,
     AskSketch,
@@ -82,7 +85,8 @@ class OpenSweep:
 class Service:
     """Implements ``paritree.wire.link.AgentService`` over the copies that this region holds.
 
-    ``executor`` opens the executor of one scan; it is called in a worker thread.
+    ``executor`` opens the executor of one scan; it is called in a worker thread. ``desk`` keeps the dead letters;
+    without one they are counted only.
     """
 
     def __init__(
@@ -95,7 +99,9 @@ class Service:
         spool: Path,
         executor: Callable[[], Executor],
         policy: Policy,
+        desk: LetterDesk | None = None,
     ) -> None:
+        self._desk = desk
         self._region, self._agent, self._instance = region, agent, instance
         self._copies = copies
         self._spool = spool
@@ -122,6 +128,10 @@ class Service:
         if isinstance(body, End):
             await self._end(request.sweep_id)
             yield Ended()
+            return
+        if isinstance(body, AskLetters):
+            async for part in self._letters(body):
+                yield part
             return
         sweep = self._sweeps.get(request.sweep_id)
         if sweep is None:
@@ -201,7 +211,9 @@ class Service:
 
         try:
             with self._executor() as executor:
-                return build_index(sweep.copy, executor, sweep.spool, note)
+                store = None if self._desk is None else self._desk.store
+                letters = SweepLetters(store, sweep.copy.profile, sweep.copy.keys, sweep.header.sweep_id)
+                return build_index(sweep.copy, executor, sweep.spool, note, letters)
         except BaseException:
             discard(sweep.spool)  # a sweep that failed leaves no runs behind; its dead letters stay
             raise
@@ -236,6 +248,24 @@ class Service:
         book = self._books[sweep.header.dataset]
         book.add({seen.key_digest: min(held[seen.key_digest]) for seen in looks if held.get(seen.key_digest)})
         yield from detail_parts(sweep.header, looks)
+
+    async def _letters(self, ask: AskLetters) -> AsyncIterator[ReplyBody]:
+        """The answer about dead letters, with a sign of life while they are tried again."""
+        if self._desk is None:
+            raise PeerError("this agent keeps no dead letters")
+        told = Progress(0, 0, 0)
+
+        def note(progress: Progress) -> None:
+            nonlocal told
+            told = progress
+
+        working = asyncio.create_task(asyncio.to_thread(self._desk.answer, ask, note))
+        while not working.done():
+            await asyncio.wait({working}, timeout=ALIVE_S)
+            if not working.done():
+                yield told
+        for part in working.result():
+            yield part
 
     def _reveal(self, sweep: OpenSweep, ask: AskReveal) -> Iterator[ReplyBody]:
         held = sweep.located.locators

@@ -13,7 +13,7 @@ from typing import Final
 from paritree.core.errors import ConfigError
 
 LOCK: Final = ".lock"
-RUN_NAME: Final = re.compile(r"\d{6,}\.(run|partial)\Z")
+RUN_NAME: Final = re.compile(r"\d{6,}\.(run|partial|letters|letters\.partial)\Z")
 """The files that are removed: only what an agent writes, should somebody name a folder that has other things."""
 
 

@@ -51,7 +51,7 @@ DRIVERS = {
     "psycopg": ("edge_agent.connectors.postgresql",),
     "cassandra": ("edge_agent.connectors.cassandra",),
     "duckdb": ("edge_agent.connectors.duckdb", "paritree.demo"),
-    "sqlite3": ("edge_agent.connectors.sqlite", "coordinator.store", "paritree.demo"),
+    "sqlite3": ("edge_agent.connectors.sqlite", "edge_agent.letters", "coordinator.store", "paritree.demo"),
     "sqlalchemy": ("coordinator.store",),
     "alembic": ("coordinator.store",),
     "typer": ("paritree.cli",),

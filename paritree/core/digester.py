@@ -25,11 +25,15 @@ RandomBytes = Callable[[int], bytes]
 
 @dataclass(frozen=True, slots=True)
 class DeadRow:
-    """A row that could not be canonicalised. ``locator`` is None where its key could not be read either."""
+    """A row that could not be canonicalised. ``locator`` is None where its key could not be read either.
+
+    ``columns`` are those whose values did not fit.
+    """
 
     row: int
     reason: str
     locator: bytes | None
+    columns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +74,7 @@ class CanonicalRow:
     values: Mapping[str, bytes]
     key_bytes: bytes
     dead: str = ""
+    dead_columns: tuple[str, ...] = ()
     tolerant: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -93,7 +98,7 @@ class PlainDigester:
         rows: list[CanonicalRow] = []
         for index, row in enumerate(self.rows(batch)):
             if row.dead:
-                dead.append(DeadRow(index, row.dead, row.locator))
+                dead.append(DeadRow(index, row.dead, row.locator, row.dead_columns))
             if row.locator is not None:
                 rows.append(row)
         return DigestBatch(
@@ -130,22 +135,25 @@ class PlainDigester:
 
     def _row(self, values: Mapping[str, Any]) -> CanonicalRow:
         packed: dict[str, bytes] = {}
-        reasons: list[str] = []
+        reasons: dict[str, str] = {}
         for name, value in values.items():
             try:
                 packed[name] = self._encoder.value_bytes(name, value)
             except DeadLetter as error:
-                reasons.append(error.message)
+                reasons[name] = error.message
         try:
             key_bytes = self._encoder.key_bytes(packed)
             locator = self._locator(values) if self._ruled else key_bytes
         except DeadLetter as error:
-            return CanonicalRow(None, b"", b"", {}, b"", "; ".join([*reasons, error.message]))
+            null = tuple(name for name in self._profile.key if packed.get(name) == NIL)
+            why = "; ".join([*reasons.values(), error.message])
+            return CanonicalRow(None, b"", b"", {}, b"", why, (*reasons, *null))
         except KeyError:  # a key column is among the values that did not fit
-            return CanonicalRow(None, b"", b"", {}, b"", "; ".join(reasons))
+            return CanonicalRow(None, b"", b"", {}, b"", "; ".join(reasons.values()), tuple(reasons))
         key_digest = self._keys.key_digest(key_bytes)
         if reasons:
-            return CanonicalRow(locator, key_digest, self._random(DIGEST_BYTES), {}, key_bytes, "; ".join(reasons))
+            dead, unfit = "; ".join(reasons.values()), tuple(reasons)
+            return CanonicalRow(locator, key_digest, self._random(DIGEST_BYTES), {}, key_bytes, dead, unfit)
         row_digest = self._keys.row_digest(self._encoder.row_bytes(packed))
         tolerant = {name: values[name] for name in self._tolerant}
         return CanonicalRow(locator, key_digest, row_digest, packed, key_bytes, tolerant=tolerant)

@@ -44,7 +44,9 @@ class ConfigError(ParitreeError):
 
 
 class SourceError(ParitreeError):
-    """A database or file failed, refused or went away."""
+    """A database or file failed, refused or went away. ``shard`` is the part of the table that was read, or ""."""
+
+    shard: str = ""
 
 
 class PeerError(ParitreeError):

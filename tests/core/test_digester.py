@@ -166,3 +166,14 @@ def test_batches_of_any_cut_give_the_same_digests(rows: list[tuple[int, str | No
     parts = [whole.slice(0, cut), whole.slice(cut)] if cut < len(rows) else [whole]
     together = [pair for part in parts for pair in digests(digester(profile).digest(part))]
     assert together == digests(digester(profile).digest(whole))
+
+
+def test_a_dead_row_names_the_columns_that_did_not_fit() -> None:
+    """An unfit key column beside a null one is no error of ours, whichever comes first."""
+    profile = Profile("orders", ("a", "b"), {n: parse_type("text") for n in ("a", "b", "c")})
+    nul, fine = "x\0", "y"
+    rows = {"a": [nul, None, None, fine, fine], "b": [None, nul, fine, fine, fine], "c": [fine, fine, nul, nul, fine]}
+    batch = pa.RecordBatch.from_pydict({name: pa.array(values, pa.utf8()) for name, values in rows.items()})
+    digested = PlainDigester(profile, KEYS, bytes).digest(batch)
+    assert [set(dead.columns) for dead in digested.dead] == [{"a"}, {"b", "a"}, {"c", "a"}, {"c"}]
+    assert [dead.locator is None for dead in digested.dead] == [True, True, True, False]

@@ -186,7 +186,7 @@ class CompiledDigester:
         plain_rows = self._plain.rows(_taken(batch, last)) if len(last) else []
         for index, row in zip(last.tolist(), plain_rows, strict=True):
             if row.dead:
-                dead.append(DeadRow(index, row.dead, row.locator))
+                dead.append(DeadRow(index, row.dead, row.locator, row.dead_columns))
             source[index] = -1
             if row.locator is not None:
                 key_digests[index] = np.frombuffer(row.key_digest, np.uint8)
