@@ -23,6 +23,23 @@ LETTER = Letter(
 )
 
 
+def asks() -> dict[str, Any]:
+    """One request of each kind."""
+    return {
+        "begin": m.Begin("orders", bytes(range(16)), 1),
+        "ask_children": m.AskChildren(12, 20, np.array([5, 4095], np.uint64)),
+        "ask_lists": m.AskLists(20, np.array([0, 2**20 - 1], np.uint64)),
+        "ask_sketch": m.AskSketch(192, 2**64 - 1, 4, np.array([5, 15], np.uint64)),
+        "ask_detail": m.AskDetail(U64, (b"d" * 16,), {b"d" * 16: b"cipher"}, True, True),
+        "ask_detail_in_columns": m.AskDetail(U64, columns=True, picked=PICKED, sampled=2, versions=True, halves=True),
+        "ask_again": m.AskAgain(b"m" * 16, b"\x05", b"\x04", PICKED, False),
+        "ask_reveal": m.AskReveal((b"d" * 16,), "audit 7"),
+        "ask_letters": m.AskLetters("orders", LetterAction.DISCARD, ("A" * 16,), "a test row", "ops"),
+        "end": m.End(),
+        "rest": m.End(keep=True),
+    }
+
+
 def samples() -> dict[str, Any]:
     """One message of each kind."""
     columns = (b"c" * 8, b"e" * 8)
@@ -65,25 +82,12 @@ def samples() -> dict[str, Any]:
         "fenced": m.Refusal(m.RefusalCode.FENCED, "another coordinator drives this sweep"),
         "ended": m.Ended(),
     }
-    asks: dict[str, Any] = {
-        "begin": m.Begin("orders", bytes(range(16)), 1),
-        "ask_children": m.AskChildren(12, 20, np.array([5, 4095], np.uint64)),
-        "ask_lists": m.AskLists(20, np.array([0, 2**20 - 1], np.uint64)),
-        "ask_sketch": m.AskSketch(192, 2**64 - 1, 4, np.array([5, 15], np.uint64)),
-        "ask_detail": m.AskDetail(U64, (b"d" * 16,), {b"d" * 16: b"cipher"}, True, True),
-        "ask_detail_in_columns": m.AskDetail(U64, columns=True, picked=PICKED, sampled=2, versions=True, halves=True),
-        "ask_again": m.AskAgain(b"m" * 16, b"\x05", b"\x04", PICKED, False),
-        "ask_reveal": m.AskReveal((b"d" * 16,), "audit 7"),
-        "ask_letters": m.AskLetters("orders", LetterAction.DISCARD, ("A" * 16,), "a test row", "ops"),
-        "end": m.End(),
-        "rest": m.End(keep=True),
-    }
     return {
         "hello": m.Hello("eu", "a1", "i1", (m.DatasetOffer("orders", bytes(range(16)), 1, bytes(range(8))),)),
         "welcome": Welcome("c1"),
         "cancel": Cancel(7, "s-1"),
         **{name: m.Reply(7, "s-1", 0, True, body) for name, body in bodies.items()},
-        **{name: m.Request(7, "s-1", body, 60.0) for name, body in asks.items()},
+        **{name: m.Request(7, "s-1", body, 60.0) for name, body in asks().items()},
         "fenced_end": m.Request(7, "s-1", m.End(), 60.0, 2**63),
     }
 
