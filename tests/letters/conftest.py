@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,17 +11,21 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from coordinator.sweep import Sweep, SweepOptions
 from edge_agent.build import Copy, build_index
 from edge_agent.connectors.contract import Source
 from edge_agent.connectors.memory.store import MemoryStore
 from edge_agent.executors import SerialExecutor
 from edge_agent.letters.desk import LetterDesk
 from edge_agent.letters.sweep import SweepLetters
+from edge_agent.policy import Policy
+from edge_agent.service import Service
 from paritree.core.deadletters import Letter, LetterAction
 from paritree.core.digest import DatasetKeys
 from paritree.core.messages import AskLetters, DeadLetters, Letters
 from paritree.core.profile import Binding, BoundColumn, Profile
 from paritree.core.types import parse_type
+from paritree.wire.loopback import LoopbackLink
 
 MASTER_KEY = bytes(range(32))
 KINDS = {"id": "int", "name": "text", "amount": "decimal"}
@@ -28,24 +34,27 @@ KINDS = {"id": "int", "name": "text", "amount": "decimal"}
 class Kept:
     """One region's table ``orders`` and its dead letters."""
 
-    def __init__(self, spool: Path) -> None:
+    def __init__(self, spool: Path, region: str = "eu") -> None:
         self.spool = spool
         self.store = MemoryStore(f"letters-{id(self)}")
-        self.profile = Profile("orders", ("id",), {n: parse_type(t) for n, t in KINDS.items()})
-        columns = tuple(BoundColumn(n, t, source=n) for n, t in self.profile.columns.items())
-        binding = Binding("orders", "orders", ("id",), columns)
-        keys = DatasetKeys.of(MASTER_KEY, "orders")
-        self.copy = Copy(Source(self.store.url), self.profile, binding, keys, 2, "plain")
-        self.desk = LetterDesk("eu", spool, {"orders": self.copy}, SerialExecutor, DatasetKeys.of(MASTER_KEY, ""))
+        self.copy = self.copy_of("orders")
+        self.profile = self.copy.profile
+        self.desk = LetterDesk(region, spool, {"orders": self.copy}, SerialExecutor, DatasetKeys.of(MASTER_KEY, ""))
 
-    def put(self, rows: list[tuple[Any, ...]], **more: pa.Array) -> None:
+    def copy_of(self, dataset: str) -> Copy:
+        """The table of the dataset's name."""
+        profile = Profile(dataset, ("id",), {n: parse_type(t) for n, t in KINDS.items()})
+        columns = tuple(BoundColumn(n, t, source=n) for n, t in profile.columns.items())
+        binding = Binding(dataset, dataset, ("id",), columns)
+        return Copy(Source(self.store.url), profile, binding, DatasetKeys.of(MASTER_KEY, dataset), 2, "plain")
+
+    def put(self, rows: list[tuple[Any, ...]], table: str = "orders", **more: pa.Array) -> None:
         arrays = [
             pa.array([r[0] for r in rows], pa.int64()),
             pa.array([r[1] for r in rows], pa.utf8()),
             pa.array([r[2] for r in rows], pa.utf8()),
         ]
-        table = pa.table([*arrays, *more.values()], names=[*KINDS, *more])
-        self.store.put("orders", table, key=("id",))
+        self.store.put(table, pa.table([*arrays, *more.values()], names=[*KINDS, *more]), key=("id",))
 
     def sweep(self, sweep_id: str) -> DeadLetters:
         letters = SweepLetters(self.desk.store, self.profile, self.copy.keys, sweep_id)
@@ -68,3 +77,33 @@ def kept(tmp_path: Path) -> Iterator[Kept]:
     made = Kept(tmp_path / "spool")
     yield made
     made.store.close()
+
+
+class Neighbours:
+    """Two regions whose agents serve two datasets, ``orders`` and ``users``, and keep dead letters."""
+
+    def __init__(self, place: Path) -> None:
+        self.regions = {name: Kept(place / name, name) for name in ("eu", "us")}
+        self.links = {name: self._link(name, kept) for name, kept in self.regions.items()}
+        self._ids = itertools.count()
+
+    def _link(self, region: str, kept: Kept) -> LoopbackLink:
+        copies = {"orders": kept.copy, "users": kept.copy_of("users")}
+        desk = LetterDesk(region, kept.spool, copies, SerialExecutor, DatasetKeys.of(MASTER_KEY, ""))
+        service = Service(
+            region, "a1", "i1", copies, spool=kept.spool, executor=SerialExecutor, policy=Policy(), desk=desk
+        )
+        return LoopbackLink(service)
+
+    def sweep(self, dataset: str) -> dict[str, Any]:
+        profile = self.regions["eu"].copy_of(dataset).profile
+        options = SweepOptions(lag_max_s=0.0)
+        return asyncio.run(Sweep(profile, ["eu", "us"], self.links, f"n{next(self._ids)}", options).run())
+
+
+@pytest.fixture
+def neighbours(tmp_path: Path) -> Iterator[Neighbours]:
+    made = Neighbours(tmp_path)
+    yield made
+    for kept in made.regions.values():
+        kept.store.close()
