@@ -12,7 +12,8 @@ import pyarrow as pa
 from psycopg.pq import TransactionStatus
 
 from edge_agent.connectors.contract import Connector, Shard, Source
-from edge_agent.connectors.postgresql import advice, load, lookup, relation, scan, schema, shards
+from edge_agent.connectors.postgresql import advice, load, lookup, manykeys, relation, scan, schema, shards
+from edge_agent.connectors.postgresql.changes import PostgresqlChanges
 from edge_agent.connectors.postgresql.projection import Projection, project
 from edge_agent.connectors.postgresql.session import Session, connect, through
 from edge_agent.connectors.postgresql.tuples import Tuples, Waits
@@ -82,6 +83,19 @@ class PostgresqlConnector(Connector):
     def lookup(self, binding: Binding, keys: Sequence[tuple[Any, ...]]) -> Iterator[pa.RecordBatch]:
         with self._session() as session:
             yield from lookup.lookup(session, self._project(session, binding), binding, keys)
+
+    def lookup_batch(self, binding: Binding, keys: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+        with self._session() as session:
+            projection = self._project(session, binding)
+            if not manykeys.possible(session, projection, binding):
+                yield from super().lookup_batch(binding, keys)
+                return
+            use = scan.primitives(session.options.decoder, keys.num_rows)
+            yield from manykeys.lookup_batch(session, projection, binding, keys, use)
+
+    def changes(self, binding: Binding, name: str) -> PostgresqlChanges:
+        """Through a logical slot of its own; see :mod:`edge_agent.connectors.postgresql.slot`."""
+        return PostgresqlChanges(lambda: connect(self._source), self._project, binding, name)
 
     @property
     def waited_s(self) -> float | None:

@@ -75,7 +75,7 @@ def _lookup(
     if values is None:
         return
     try:
-        result = _execute(session, query, values)
+        result = execute(session, query, values)
     except SourceError as error:
         if not isinstance(error.__cause__, psycopg.errors.UntranslatableCharacter):
             raise
@@ -86,7 +86,7 @@ def _lookup(
             yield from _lookup(session, projection, binding, keys[:middle])
             yield from _lookup(session, projection, binding, keys[middle:])
         return
-    for tuples in _tuples(result):
+    for tuples in tuples_of(result):
         yield from decode_batches(projection, tuples, PLAIN)
 
 
@@ -222,7 +222,8 @@ class _BinaryValueDumper(Dumper):
         return obj.data
 
 
-def _execute(session: Session, query: sql.Composed, values: list[BinaryValue]) -> pq.abc.PGresult:
+def execute(session: Session, query: sql.Composed, values: list[BinaryValue]) -> pq.abc.PGresult:
+    """Run a query with binary parameters ($1, $2, ...), for a binary result."""
     connection = session.connection
     text = query.as_bytes(connection)
     encoding = session.client_encoding
@@ -241,7 +242,7 @@ def _execute(session: Session, query: sql.Composed, values: list[BinaryValue]) -
     return result
 
 
-def _tuples(result: pq.abc.PGresult) -> Iterator[Tuples]:
+def tuples_of(result: pq.abc.PGresult) -> Iterator[Tuples]:
     """Rows of a result as located tuples, so that one decoder serves scans and look-ups."""
     row = 0
     while row < result.ntuples:
