@@ -15,6 +15,7 @@ from typing import Any, Final
 from google.protobuf.message import DecodeError
 
 from paritree.core.budget import Budget
+from paritree.core.deadletters import LetterAction
 from paritree.core.errors import InvariantBroken, PeerError
 from paritree.core.limits import PART_BYTES_MAX
 from paritree.wire.v1 import control_pb2 as pb
@@ -24,6 +25,7 @@ SWEEP: Final = f"/{SERVICE}/Sweep"
 STATUS: Final = f"/{SERVICE}/Status"
 FINDINGS: Final = f"/{SERVICE}/Findings"
 STEER: Final = f"/{SERVICE}/Steer"
+LETTERS: Final = f"/{SERVICE}/Letters"
 DOCUMENT_BYTES_MAX: Final = 64 << 20
 """A report or page that a client puts together from its pieces: 10,000 findings are about 4 MB."""
 _SAME_VERSION: Final = "run the same paritree version on both sides"
@@ -102,6 +104,22 @@ class SteerOrder:
 
     sweep_id: str
     action: str
+
+
+@dataclass(frozen=True, slots=True)
+class LettersOrder:
+    """What is to be done with dead letters: those of ``ids``, or all of ``dataset`` and ``region`` ("": of every one).
+
+    ``reason`` says why they are discarded. A list has those that are discarded already only where ``discarded`` is set.
+    """
+
+    action: LetterAction
+    dataset: str = ""
+    region: str = ""
+    ids: tuple[str, ...] = ()
+    reason: str = ""
+    discarded: bool = False
+    limit: int = 0
 
 
 def pieces(document: Mapping[str, Any]) -> Iterator[JsonPiece]:
@@ -230,6 +248,29 @@ def decode_steer(data: bytes) -> SteerOrder:
     with _receiving():
         asked = pb.SteerRequest.FromString(data)
     return SteerOrder(asked.sweep_id, asked.action)
+
+
+def encode_letters(order: LettersOrder) -> bytes:
+    """The order as bytes."""
+    with _sending():
+        return pb.LettersRequest(
+            action=order.action,
+            dataset=order.dataset,
+            region=order.region,
+            ids=order.ids,
+            reason=order.reason,
+            discarded=order.discarded,
+            limit=order.limit,
+        ).SerializeToString()
+
+
+def decode_letters(data: bytes) -> LettersOrder:
+    """The order that the bytes are."""
+    with _receiving():
+        asked = pb.LettersRequest.FromString(data)
+        action = LetterAction(asked.action)
+    ids = tuple(asked.ids)
+    return LettersOrder(action, asked.dataset, asked.region, ids, asked.reason, asked.discarded, asked.limit)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paritree.core.budget import Budget
+from paritree.core.deadletters import LetterAction
 from paritree.core.errors import InvariantBroken, PeerError
 from paritree.core.limits import MESSAGE_BYTES_MAX
 from paritree.wire import control as wire
@@ -31,6 +32,11 @@ ORDERS = st.builds(
 SECONDS = st.floats(allow_nan=False)
 PROGRESS = st.builds(wire.SweepProgress, TEXT, TEXT, U32, U32, U64, SECONDS, st.none() | SECONDS)
 PIECES = st.builds(wire.JsonPiece, TEXT, st.booleans())
+LETTERS = st.builds(
+    *(wire.LettersOrder, st.sampled_from(LetterAction), TEXT, TEXT, st.lists(TEXT, max_size=3).map(tuple), TEXT),
+    st.booleans(),
+    U32,
+)
 EVENTS = st.builds(wire.SweepEvent, TEXT, PROGRESS | PIECES)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -44,7 +50,13 @@ DECODERS = [
     wire.decode_status,
     wire.decode_findings,
     wire.decode_steer,
+    wire.decode_letters,
 ]
+
+
+@given(LETTERS)
+def test_what_is_asked_of_letters_comes_out(order: wire.LettersOrder) -> None:
+    assert wire.decode_letters(wire.encode_letters(order)) == order
 
 
 @given(ORDERS, EVENTS, PIECES, TEXT, st.builds(wire.FindingsOrder, TEXT, TEXT, U32, U32))

@@ -91,3 +91,21 @@ class SteerRequest(_message.Message):
     sweep_id: str
     action: str
     def __init__(self, sweep_id: _Optional[str] = ..., action: _Optional[str] = ...) -> None: ...
+
+class LettersRequest(_message.Message):
+    __slots__ = ("action", "dataset", "region", "ids", "reason", "discarded", "limit")
+    ACTION_FIELD_NUMBER: _ClassVar[int]
+    DATASET_FIELD_NUMBER: _ClassVar[int]
+    REGION_FIELD_NUMBER: _ClassVar[int]
+    IDS_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    DISCARDED_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    action: str
+    dataset: str
+    region: str
+    ids: _containers.RepeatedScalarFieldContainer[str]
+    reason: str
+    discarded: bool
+    limit: int
+    def __init__(self, action: _Optional[str] = ..., dataset: _Optional[str] = ..., region: _Optional[str] = ..., ids: _Optional[_Iterable[str]] = ..., reason: _Optional[str] = ..., discarded: _Optional[bool] = ..., limit: _Optional[int] = ...) -> None: ...

@@ -54,6 +54,11 @@ class ControlStub:
                 request_serializer=paritree_dot_wire_dot_v1_dot_control__pb2.SteerRequest.SerializeToString,
                 response_deserializer=paritree_dot_wire_dot_v1_dot_control__pb2.JsonPiece.FromString,
                 _registered_method=True)
+        self.Letters = channel.unary_stream(
+                '/paritree.wire.v1.Control/Letters',
+                request_serializer=paritree_dot_wire_dot_v1_dot_control__pb2.LettersRequest.SerializeToString,
+                response_deserializer=paritree_dot_wire_dot_v1_dot_control__pb2.JsonPiece.FromString,
+                _registered_method=True)
 
 
 class ControlServicer:
@@ -85,6 +90,13 @@ class ControlServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Letters(self, request, context):
+        """List dead letters of regions and of the coordinator, try them again, or discard them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ControlServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -106,6 +118,11 @@ def add_ControlServicer_to_server(servicer, server):
             'Steer': grpc.unary_stream_rpc_method_handler(
                     servicer.Steer,
                     request_deserializer=paritree_dot_wire_dot_v1_dot_control__pb2.SteerRequest.FromString,
+                    response_serializer=paritree_dot_wire_dot_v1_dot_control__pb2.JsonPiece.SerializeToString,
+            ),
+            'Letters': grpc.unary_stream_rpc_method_handler(
+                    servicer.Letters,
+                    request_deserializer=paritree_dot_wire_dot_v1_dot_control__pb2.LettersRequest.FromString,
                     response_serializer=paritree_dot_wire_dot_v1_dot_control__pb2.JsonPiece.SerializeToString,
             ),
     }
@@ -216,6 +233,33 @@ class Control:
             target,
             '/paritree.wire.v1.Control/Steer',
             paritree_dot_wire_dot_v1_dot_control__pb2.SteerRequest.SerializeToString,
+            paritree_dot_wire_dot_v1_dot_control__pb2.JsonPiece.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Letters(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/paritree.wire.v1.Control/Letters',
+            paritree_dot_wire_dot_v1_dot_control__pb2.LettersRequest.SerializeToString,
             paritree_dot_wire_dot_v1_dot_control__pb2.JsonPiece.FromString,
             options,
             channel_credentials,

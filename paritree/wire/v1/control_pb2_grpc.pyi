@@ -37,6 +37,8 @@ class ControlStub:
     Findings: _grpc.UnaryStreamMultiCallable[_control_pb2.FindingsRequest, _control_pb2.JsonPiece]
     Steer: _grpc.UnaryStreamMultiCallable[_control_pb2.SteerRequest, _control_pb2.JsonPiece]
     """Pause, resume or cancel a sweep: its state after that."""
+    Letters: _grpc.UnaryStreamMultiCallable[_control_pb2.LettersRequest, _control_pb2.JsonPiece]
+    """List dead letters of regions and of the coordinator, try them again, or discard them."""
 
 @_typing.type_check_only
 class ControlAsyncStub(ControlStub):
@@ -47,6 +49,8 @@ class ControlAsyncStub(ControlStub):
     Findings: _aio.UnaryStreamMultiCallable[_control_pb2.FindingsRequest, _control_pb2.JsonPiece]  # type: ignore[assignment]
     Steer: _aio.UnaryStreamMultiCallable[_control_pb2.SteerRequest, _control_pb2.JsonPiece]  # type: ignore[assignment]
     """Pause, resume or cancel a sweep: its state after that."""
+    Letters: _aio.UnaryStreamMultiCallable[_control_pb2.LettersRequest, _control_pb2.JsonPiece]  # type: ignore[assignment]
+    """List dead letters of regions and of the coordinator, try them again, or discard them."""
 
 class ControlServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -78,5 +82,13 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_control_pb2.JsonPiece], _abc.AsyncIterator[_control_pb2.JsonPiece]]:
         """Pause, resume or cancel a sweep: its state after that."""
+
+    @_abc_1.abstractmethod
+    def Letters(
+        self,
+        request: _control_pb2.LettersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_control_pb2.JsonPiece], _abc.AsyncIterator[_control_pb2.JsonPiece]]:
+        """List dead letters of regions and of the coordinator, try them again, or discard them."""
 
 def add_ControlServicer_to_server(servicer: ControlServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
