@@ -2,7 +2,8 @@
 
 Three steps, each for what the one before did not decide, so that nothing is guessed and one odd value costs one row:
 
-1. every row by kernels; a column without a kernel is encoded by the plain encoder and joined into the rows;
+1. every row by kernels; a column without a kernel is encoded by the plain encoder and joined into the rows, and of one
+   with a tolerance the kernels get the cells' numbers;
 2. rows in which a kernel met a value that it does not decide (a number in another notation, text whose normal form
    must be computed, …): the same again, with the columns concerned encoded by the plain encoder;
 3. rows with a value that does not fit its type, with a reject or with a null in the key: the plain digester.
@@ -26,11 +27,14 @@ from paritree.core.digester import REJECTS, DeadRow, DigestBatch, PlainDigester,
 from paritree.core.errors import DeadLetter, InvariantBroken
 from paritree.core.fast import layout as at
 from paritree.core.fast.blake2b import key_state
+from paritree.core.fast.cells import cells_of
 from paritree.core.fast.plan import Column, canonical_column, check_offsets, described
 from paritree.core.fast.warming import kernel
 from paritree.core.profile import Profile
 from paritree.core.types import LogicalType
 
+_CELL = LogicalType("int")
+"""What a cell's number is written as."""
 _SCRATCH_BYTES_MIN, _SCRATCH_BYTES_MAX = 128 << 10, 2 << 20
 """Room for the rows of a tile: 256 rows of 384 bytes stay in the caches, long rows should still fill the lanes."""
 _LANES_FILLED = 16
@@ -109,35 +113,30 @@ class CompiledDigester:
         known: dict[tuple[str, LogicalType], Column] = {}
         for index, strings in enumerate(self._strings):
             for name, kind, encode in strings.columns:
-                if (name, kind) not in known:
-                    known[name, kind] = self._column(batch.column(name), name, kind, encode, name in plain, state)
+                if (name, kind) in known:
+                    continue
+                array, number = batch.column(name), self._columns.index(name)
+                column = None if name in plain else self._decided(array, name, kind, state, flags)
+                known[name, kind] = column or _encoded(array, name, number, kind, encode, state)
             columns = [known[name, kind] for name, kind, _ in strings.columns]
             digests[index], kept = self._run(strings, columns, state, flags)
             locators = locators if kept is None else kept
         return _Looked(digests[0], digests[1], locators, state, flags)
 
-    def _column(
-        self,
-        array: pa.Array,
-        name: str,
-        kind: LogicalType,
-        encode: Encoder,
-        plain: bool,
-        state: NDArray[np.uint8],
-    ) -> Column:
+    def _decided(
+        self, array: pa.Array, name: str, kind: LogicalType, state: NDArray[np.uint8], flags: NDArray[np.uint8]
+    ) -> Column | None:
+        """The column for a kernel, or None without one; a column with a tolerance is one of its cells' numbers."""
         number = self._columns.index(name)
-        column = None if plain else described(array, kind, number, in_key=name in self._profile.key)
-        if column is not None:
-            return column
+        if kind.tolerance is None:
+            return described(array, kind, number, in_key=name in self._profile.key)
         check_offsets(array, f"column '{name}'")
-        packed: list[bytes] = []
-        for row, value in enumerate(plain_values(array, kind)):
-            try:
-                packed.append(encode(value))
-            except DeadLetter:
-                packed.append(b"")
-                state[row] |= at.REFUSED
-        return canonical_column(packed, number)
+        cells = cells_of(array, kind)
+        if cells is None:
+            return None
+        state[cells.undecided] |= at.UNDECIDED
+        flags[number] |= cells.undecided.any()
+        return described(cells.numbers, _CELL, number, in_key=False)
 
     def _run(
         self, strings: _Strings, columns: list[Column], state: NDArray[np.uint8], flags: NDArray[np.uint8]
@@ -207,6 +206,21 @@ def _taken(batch: pa.RecordBatch, rows: NDArray[np.int64]) -> pa.RecordBatch:
         return pa.RecordBatch.from_pydict(
             {name: pa.concat_arrays([batch.column(name).slice(row, 1) for row in rows]) for name in batch.schema.names}
         )
+
+
+def _encoded(
+    array: pa.Array, name: str, number: int, kind: LogicalType, encode: Encoder, state: NDArray[np.uint8]
+) -> Column:
+    """The column by the plain encoder."""
+    check_offsets(array, f"column '{name}'")
+    packed: list[bytes] = []
+    for row, value in enumerate(plain_values(array, kind)):
+        try:
+            packed.append(encode(value))
+        except DeadLetter:
+            packed.append(b"")
+            state[row] |= at.REFUSED
+    return canonical_column(packed, number)
 
 
 def _of(values: RowEncoder, name: str) -> Encoder:

@@ -1,7 +1,7 @@
 """Which kernel reads and puts a carrier, and where its buffers are: an Arrow array becomes one row of ``layout`` words.
 
 No numba here. :func:`described` returns None for what has no kernel (nested types, json, inet, text forms of times, …):
-that column takes the plain path.
+that column takes the plain path. One with a tolerance has its cell numbers made by ``cells``.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def described(array: pa.Array, kind: LogicalType, number: int, *, in_key: bool) 
 
     Nanoseconds in a key have none: each must be looked at, whether it is a whole number of microseconds.
     """
-    array = _normal(array, kind)
+    array = normal(array, kind)
     choice = chosen(array.type, kind)
     if choice is None or (in_key and getattr(array.type, "unit", "") == "ns"):
         return None
@@ -114,15 +114,15 @@ def canonical_column(packed: list[bytes], number: int) -> Column:
     return Column(words, (data, offsets), len(data))
 
 
-def _normal(array: pa.Array, kind: LogicalType) -> pa.Array:
+def normal(array: pa.Array, kind: LogicalType) -> pa.Array:
     """Rarer carriers as the ones that have a kernel; every conversion is exact."""
     carrier = array.type
     if isinstance(array, pa.ExtensionArray) and _EXTENSIONS.get(carrier.extension_name) == kind.name:
-        return _normal(array.storage, kind)
+        return normal(array.storage, kind)
     if pa.types.is_dictionary(carrier):
-        return _normal(array.dictionary_decode(), kind)
+        return normal(array.dictionary_decode(), kind)
     if pa.types.is_run_end_encoded(carrier):
-        return _normal(pc.run_end_decode(array), kind)
+        return normal(pc.run_end_decode(array), kind)
     if pa.types.is_string_view(carrier):
         return array.cast(pa.large_utf8())
     if pa.types.is_binary_view(carrier):
@@ -173,7 +173,7 @@ def chosen(carrier: pa.DataType, kind: LogicalType) -> Choice | None:
     """The kernels for values of a type in an Arrow type, as words of ``layout``; None without."""
     if pa.types.is_null(carrier):
         return {at.READ: at.READ_NONE, at.PUT: at.PUT_NIL, at.BYTES_MAX: 1}
-    chooser = _CHOOSERS.get(kind.name)
+    chooser = _CHOOSERS.get(kind.name) if kind.tolerance is None else None
     return None if chooser is None else chooser(carrier, kind)
 
 
