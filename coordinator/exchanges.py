@@ -1,18 +1,17 @@
-"""Exchanges of a sweep: ask regions in parallel, put the parts of an answer together, name the region that failed."""
+"""Questions and answers of a sweep: cut into requests, put together from parts, naming the region that failed."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from contextlib import aclosing
-from dataclasses import dataclass, replace
+from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 import numpy as np
 
+from coordinator.asking import RegionLost
 from paritree.core import limits
 from paritree.core.descent import Answer, Ask
-from paritree.core.errors import ParitreeError, PeerError
 from paritree.core.listing import RowList
 from paritree.core.messages import (
     AskChildren,
@@ -23,82 +22,25 @@ from paritree.core.messages import (
     Header,
     Lists,
     Look,
-    Progress,
-    Refusal,
     ReplyBody,
-    RequestBody,
     Sketched,
 )
 from paritree.core.sketch import TABLES, WORDS, Sketch
-from paritree.wire.link import RegionLink
 
 T = TypeVar("T")
 
-ATTEMPTS_MAX: Final = 4
-"""Tries of one exchange: the agent reconnects within seconds, or it is gone."""
-PAUSE_S: Final = 0.5
-"""Mean pause before the second try; doubled each time, with full jitter."""
 _KEY_BYTES: Final = 64
 """A key digest, named twice where the key is sealed, with the tags and lengths around it."""
 _SEALED_BYTES_MAX: Final = limits.PART_BYTES_MAX // 2
 """A longer sealed key is left out: with its digests it would fill a message alone."""
 
 
-class RegionLost(ParitreeError):
-    """A region cannot be compared any further; the others go on."""
-
-    def __init__(self, region: str, reason: str) -> None:
-        super().__init__(reason)
-        self.region = region
-
-
-@dataclass(frozen=True, slots=True)
-class Exchanges:
-    """Asks the regions of one sweep. ``jitter`` gives numbers in [0, 1), ``sleep`` waits seconds."""
-
-    links: Mapping[str, RegionLink]
-    sweep_id: str
-    timeout_s: float
-    sleep: Callable[[float], Awaitable[None]]
-    jitter: Callable[[], float]
-
-    async def parts(self, region: str, body: RequestBody, on_progress: Callable[[Progress], None]) -> list[ReplyBody]:
-        """The parts of one answer, Progress taken out; a cut exchange is asked again. Raises RegionLost."""
-        pause = PAUSE_S
-        for attempt in range(1, ATTEMPTS_MAX + 1):
-            try:
-                return await self._once(region, body, on_progress)
-            except PeerError as error:
-                if not error.retryable or attempt == ATTEMPTS_MAX:
-                    raise RegionLost(region, str(error)) from None
-                await self.sleep(pause * 2 * self.jitter())
-                pause *= 2
-        raise AssertionError("unreachable")
-
-    async def _once(self, region: str, body: RequestBody, on_progress: Callable[[Progress], None]) -> list[ReplyBody]:
-        parts: list[ReplyBody] = []
-        answers = self.links[region].ask(body, sweep_id=self.sweep_id, timeout_s=self.timeout_s)
-        async with aclosing(answers):
-            async for part in answers:
-                if isinstance(part, Progress):
-                    on_progress(part)
-                elif isinstance(part, Refusal):
-                    if part.retryable:
-                        raise PeerError(part.message, retryable=True)
-                    raise RegionLost(region, part.message)
-                else:
-                    parts.append(part)
-        if not parts:
-            raise PeerError(f"region {region} gave an empty answer", retryable=True)
-        return parts
-
-
 async def gather(work: Mapping[str, Coroutine[Any, Any, T]]) -> dict[str, T]:
-    """Run one coroutine a region to its end; then raise the first RegionLost, or anything else that was raised."""
+    """Run one coroutine a region to its end; then raise anything that was raised, a RegionLost last."""
     results = await asyncio.gather(*work.values(), return_exceptions=True)
-    for result in results:
-        if isinstance(result, BaseException):
-            raise result
+    raised = [result for result in results if isinstance(result, BaseException)]
+    for error in sorted(raised, key=lambda error: isinstance(error, RegionLost)):
+        raise error
     return dict(zip(work, results, strict=True))  # type: ignore[arg-type]
 
 

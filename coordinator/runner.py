@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
+from coordinator.course import Surroundings
 from coordinator.store import Traffic
-from coordinator.sweep import Surroundings, Sweep, SweepOptions
+from coordinator.sweep import Sweep, SweepOptions
 from paritree.config.datasets import Dataset
 from paritree.core.messages import ByteClass, Progress
 from paritree.wire.control import SweepProgress

@@ -9,18 +9,16 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import random
-import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
+from coordinator.asking import Exchanges, RegionLost
+from coordinator.course import Course, Surroundings, tallies_as_json
 from coordinator.exchanges import (
-    Exchanges,
-    RegionLost,
     check_headers,
     chunks,
     detail_chunks,
@@ -28,9 +26,11 @@ from coordinator.exchanges import (
     looks_answer,
     nodes_answer,
 )
+from coordinator.halt import Rested
 from paritree.core import limits
 from paritree.core.agreement import Agreement
 from paritree.core.descent import Answer, Ask, Descent, Outcome
+from paritree.core.ledger import Tally
 from paritree.core.looks import Looks, Wait
 from paritree.core.manifest import Conclusion, RegionFacts, ReportContext, conclude, report
 from paritree.core.messages import (
@@ -46,9 +46,10 @@ from paritree.core.messages import (
 )
 from paritree.core.profile import CANONICAL_VERSION, Profile
 from paritree.core.ranges import RangeFinding, bulk_loss
-from paritree.core.suspects import Suspect
+from paritree.core.suspects import Fate, Suspect
 from paritree.wire.link import RegionLink
 
+T = TypeVar("T")
 _log = structlog.get_logger("paritree.coordinator")
 
 
@@ -60,15 +61,6 @@ class SweepOptions:
     purpose: str = ""
     limit: int = 1_000
     exchange_timeout_s: float = limits.EXCHANGE_TIMEOUT_S
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """Time and chance, passed in so that a whole sweep can run in a simulation."""
-
-    clock: Callable[[], float] = time.monotonic
-    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
-    jitter: Callable[[], float] = random.random
 
 
 ProgressCallback = Callable[[str, str, Progress], None]
@@ -83,7 +75,8 @@ def unheard(*_: object) -> None:
 class Sweep:
     """One sweep over the given links; a region of ``regions`` without a link is unknown from the start.
 
-    ``unreachable`` says why a region has no link, where that is known.
+    ``unreachable`` says why a region has no link, where that is known. ``course`` is what makes it durable, limited and
+    steerable; without one it is none of that. ``failed`` are the regions that were lost because they did not work.
     """
 
     profile: Profile
@@ -94,36 +87,101 @@ class Sweep:
     surroundings: Surroundings = field(default_factory=Surroundings)
     on_progress: ProgressCallback = unheard
     unreachable: Mapping[str, str] = field(default_factory=dict)
+    course: Course | None = None
     facts: dict[str, RegionFacts] = field(init=False)
     conclusion: Conclusion | None = field(init=False, default=None)
+    failed: set[str] = field(init=False, default_factory=set)
+    _course: Course = field(init=False)
     _rounds: int = field(init=False, default=0)
+    _rows: dict[str, int] = field(init=False, default_factory=dict)
     _loss: RangeFinding | None = field(init=False, default=None)
+    _looks: Looks | None = field(init=False, default=None)
+    _found: tuple[list[Suspect], dict[str, str]] = field(init=False, default_factory=lambda: ([], {}))
 
     def __post_init__(self) -> None:
+        self._course = self.course or Course.plain(self.surroundings)
         self.facts = {name: RegionFacts(name) for name in self.regions}
         for name in self.regions:
             if name not in self.links:
                 self.facts[name].excluded = self.unreachable.get(name, "no agent of this region is connected")
 
     async def run(self) -> dict[str, Any]:
-        """The report. Regions that fail make it `unknown`, never an exception."""
-        began = self.surroundings.clock()
+        """The report. Regions that fail make it `unknown`, never an exception; nor does a halt that ends it early.
+
+        Raises Rested when it was told to rest. Cancelled, it leaves the regions' indexes to whoever takes it up.
+        """
+        timer = asyncio.create_task(self._watch_time())
         try:
-            await self._begin()
-            self._exclude_other_headers()
-            suspects, incomplete = await self._compare()
-            self.conclusion = conclude(
-                suspects, list(self.facts.values()), Agreement.of(self.profile), incomplete, self._loss
-            )
-            clear = await self._reveal(self.conclusion)
-        finally:
+            stopped = await self._course.halt.driving(self._drive(), self._course.journal.live)
+        except Rested:
+            await self._end(keep=True)
+            raise
+        except Exception:
             await self._end()
-        return report(self.conclusion, self._context(began, clear))
+            raise
+        finally:
+            timer.cancel()
+        if stopped:
+            self._found = self._partly(stopped)
+        suspects, incomplete = self._found
+        agreement = Agreement.of(self.profile)
+        self.conclusion = conclude(suspects, list(self.facts.values()), agreement, incomplete, self._loss)
+        clear = {} if stopped else await self._reveal(self.conclusion)
+        await self._end()
+        return {**report(self.conclusion, self._context(clear)), "ended_early": stopped or None}
+
+    async def _drive(self) -> None:
+        await self._begin()
+        self._exclude_other_headers()
+        self._found = await self._compare()
+
+    def _partly(self, reason: str) -> tuple[list[Suspect], dict[str, str]]:
+        """What is known when the sweep is ended early: what two looks have settled, the rest unknown."""
+        for facts in self.facts.values():
+            if facts.ready is None and not facts.excluded:
+                facts.excluded = reason
+        suspects = list(self._looks.suspects.values()) if self._looks else []
+        for suspect in suspects:
+            if suspect.fate is Fate.OPEN:
+                suspect.fate, suspect.reason = Fate.UNKNOWN, reason
+        return suspects, dict.fromkeys(self._comparable, reason)
+
+    async def _watch_time(self) -> None:
+        """Halt the sweep when its time is up; the clock of a sweep that was taken up again has gone on already."""
+        journal, budget = self._course.journal, self._course.budget
+        await journal.live.wait()
+        if budget.time_s is not None:
+            await self._course.pause(max(0.0, budget.time_s - journal.clock()))
+            self._course.halt.ask(budget.spent(time_s=budget.time_s))
+
+    def _watch_cost(self) -> None:
+        moved = sum(tally.bytes_sent + tally.bytes_received for tally in self.tallies().values())
+        if spent := self._course.budget.spent(bytes_moved=moved, rows=sum(self._rows.values())):
+            self._course.halt.ask(spent)
+
+    def tallies(self) -> dict[str, Tally]:
+        """The bytes of each region in this sweep, those of earlier runs included."""
+        before = self._course.moved_before
+        now = {name: self.links[name].ledger.of(self.sweep_id) for name in self.facts if name in self.links}
+        return {name: before.get(name, Tally()) + now.get(name, Tally()) for name in self.facts}
+
+    async def _kept(self, work: Mapping[str, Coroutine[Any, Any, T]]) -> dict[str, T]:
+        """One round: every region's part of it, kept for whoever takes the sweep up, a lost region's too."""
+        try:
+            answers = await gather(work)
+        except RegionLost:
+            await self._commit()
+            raise
+        await self._commit()
+        return answers
+
+    async def _commit(self) -> None:
+        await self._course.journal.commit({"bytes": tallies_as_json(self.tallies())})
 
     @property
     def _exchanges(self) -> Exchanges:
-        s = self.surroundings
-        return Exchanges(self.links, self.sweep_id, self.options.exchange_timeout_s, s.sleep, s.jitter)
+        timeout_s = self.options.exchange_timeout_s
+        return Exchanges(self.links, self.sweep_id, timeout_s, self._course, self._watch_cost)
 
     @property
     def _comparable(self) -> dict[str, Ready]:
@@ -138,22 +196,31 @@ class Sweep:
     def _exclude(self, lost: RegionLost) -> None:
         _log.warning("region excluded", sweep=self.sweep_id, region=lost.region, reason=lost.message)
         self.facts[lost.region].excluded = lost.message
+        if lost.failed:
+            self.failed.add(lost.region)
 
     async def _begin(self) -> None:
         begin = Begin(self.profile.dataset, self.profile.profile_id, CANONICAL_VERSION)
 
         async def one(name: str) -> None:
             try:
-                parts = await self._exchanges.parts(name, begin, lambda p: self.on_progress(name, "scan", p))
+                parts = await self._exchanges.parts(name, begin, lambda p: self._scanned(name, p))
                 ready = parts[-1]
                 if not isinstance(ready, Ready) or len(parts) != 1:
                     raise RegionLost(name, "its answer is not the index that was asked for")
                 self._check_ready(name, ready)
                 self.facts[name].ready = ready
+                self._rows[name] = ready.rows
+                self._watch_cost()
             except RegionLost as lost:
                 self._exclude(lost)
+            await self._commit()  # a scan may take hours: it does not wait for the other regions'
 
         await gather({name: one(name) for name in self.regions if name in self.links})
+
+    def _scanned(self, name: str, progress: Progress) -> None:
+        self._rows[name] = progress.rows
+        self.on_progress(name, "scan", progress)
 
     def _check_ready(self, name: str, ready: Ready) -> None:
         if ready.header.sweep_id != self.sweep_id or ready.header.dataset != self.profile.dataset:
@@ -194,7 +261,7 @@ class Sweep:
         descent = Descent(ready, sealing=sealing, salt=salt)
         asks = descent.start()
         while asks:
-            asks = descent.receive(await gather({name: self._ask_nodes(name, ask) for name, ask in asks.items()}))
+            asks = descent.receive(await self._kept({name: self._ask_nodes(name, ask) for name, ask in asks.items()}))
         if descent.outcome is None:
             raise AssertionError("the descent ended without an outcome")
         self._rounds = descent.rounds
@@ -213,13 +280,14 @@ class Sweep:
     async def _look(self, outcome: Outcome) -> tuple[list[Suspect], dict[str, str]]:
         ready = self._descended
         looks = Looks(list(ready), outcome.ks, self.options.lag_max_s, Agreement.of(self.profile))
-        clock = self.surroundings.clock
+        self._looks = looks
+        clock = self._course.journal.clock
         if outcome.ks:
             lacking = looks.receive_first(outcome.looks)
             looks.receive_lacking(await self._ask_looks(lacking), clock())
         while asks_or_wait := looks.again(clock()):
             if isinstance(asks_or_wait, Wait):
-                await self.surroundings.sleep(max(0.0, asks_or_wait.until - clock()))
+                await self._course.journal.sleep(max(0.0, asks_or_wait.until - clock()))
             else:
                 looks.receive_again(await self._ask_looks(asks_or_wait), clock())
         incomplete: dict[str, str] = {}
@@ -229,7 +297,7 @@ class Sweep:
         return list(looks.suspects.values()), incomplete
 
     async def _ask_looks(self, asks: Mapping[str, AskDetail]) -> dict[str, list[Look]]:
-        return await gather({name: self._ask_look(name, ask) for name, ask in asks.items()})
+        return await self._kept({name: self._ask_look(name, ask) for name, ask in asks.items()})
 
     async def _ask_look(self, name: str, ask: AskDetail) -> list[Look]:
         looks: list[Look] = []
@@ -270,23 +338,30 @@ class Sweep:
                     clear.update({d: json.loads(text) for d, text in part.keys.items() if d in wanted})
         return clear
 
-    async def _end(self) -> None:
+    async def _end(self, *, keep: bool = False) -> None:
         async def one(name: str) -> None:
             try:
-                await self._exchanges.parts(name, End(), unheard)
+                await self._exchanges.parts(name, End(keep), unheard)
             except RegionLost as lost:
                 _log.info("region did not hear the end", sweep=self.sweep_id, region=name, reason=lost.message)
 
-        await gather({name: one(name) for name, f in self.facts.items() if f.ready is not None})
+        await gather({name: one(name) for name in self._asked})
 
-    def _context(self, began: float, clear: Mapping[bytes, Mapping[str, Any]]) -> ReportContext:
+    @property
+    def _asked(self) -> list[str]:
+        """The regions that may hold something of this sweep: all that were asked to begin and did not refuse."""
+        return [
+            name
+            for name, facts in self.facts.items()
+            if name in self.links and (facts.ready is not None or not facts.excluded or name in self.failed)
+        ]
+
+    def _context(self, clear: Mapping[bytes, Mapping[str, Any]]) -> ReportContext:
         by_class: Counter[ByteClass] = Counter()
-        for name, link in self.links.items():
-            if name in self.facts:
-                tally = link.ledger.of(self.sweep_id)
-                self.facts[name].bytes_sent = tally.bytes_sent
-                self.facts[name].bytes_received = tally.bytes_received
-                by_class.update(tally.by_class)
+        for name, tally in self.tallies().items():
+            self.facts[name].bytes_sent = tally.bytes_sent
+            self.facts[name].bytes_received = tally.bytes_received
+            by_class.update(tally.by_class)
         notes = [f"{f.name}: {note}" for f in self.facts.values() if f.ready for note in f.ready.notes]
         return ReportContext(
             dataset=self.profile.dataset,
@@ -295,7 +370,7 @@ class Sweep:
             ignored_columns=self.profile.ignored,
             rounds=self._rounds,
             bytes_by_class=by_class,
-            elapsed_s=self.surroundings.clock() - began,
+            elapsed_s=self._course.journal.clock(),
             limit=self.options.limit,
             clear=clear,
             notes=notes,
