@@ -25,7 +25,9 @@ sys.path[:0] = [str(Path(__file__).parent)]
 
 from measure import machine, table
 
-from coordinator.exchanges import Exchanges, chunks, gather, looks_answer, nodes_answer
+from coordinator.asking import Exchanges
+from coordinator.course import Course, Surroundings
+from coordinator.exchanges import chunks, gather, looks_answer, nodes_answer
 from edge_agent.index.index import Index
 from edge_agent.index.run import Run, RunRows, write_run
 from edge_agent.parts import detail_parts, list_parts, node_parts, sketch_parts
@@ -127,7 +129,7 @@ async def compare(links: dict[str, LoopbackLink]) -> tuple[Descent, float]:
     async def pause(_: float) -> None:
         return None
 
-    exchanges = Exchanges(links, SWEEP, 60.0, pause, lambda: 0.0)
+    exchanges = Exchanges(links, SWEEP, 60.0, Course.plain(Surroundings(sleep=pause, jitter=lambda: 0.0)))
     begin = Begin("bench", b"p" * 16, 1)
     ready: dict[str, Ready] = {}
     for name in links:
