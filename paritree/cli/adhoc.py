@@ -157,7 +157,7 @@ def binding_of(question: Question, target: Target, derived: Derived) -> Binding:
     """One region's binding: the derived column names, and the predicate of ``--where``."""
     names = derived.bindings[target.region]
     columns = tuple(BoundColumn(n, t, source=names[n]) for n, t in derived.profile.columns.items())
-    return Binding(DATASET, target.table, derived.profile.key, columns, where=question.where)
+    return Binding(DATASET, target.table, derived.profile.lookup_key, columns, where=question.where)
 
 
 def check_where(question: Question, derived: Derived, schemas: Mapping[str, TableSchema]) -> None:

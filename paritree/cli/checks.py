@@ -74,7 +74,13 @@ def _table(where: str, schema: TableSchema) -> Iterator[Check]:
     if schema.key:
         yield Check(where, "key", "ok", ", ".join(schema.key))
     else:
-        yield Check(where, "key", "note", "the catalogue knows no key", "name it: --key a,b, or key = [...]")
+        yield Check(
+            where,
+            "key",
+            "note",
+            "the catalogue knows no key",
+            "name it: --key a,b, or key = [...]; '*' is the whole row",
+        )
     for column in schema.columns:
         if column.logical is None and column.typed:
             fix = f"leave it out (--ignore {column.name}), or bind an expression in the datasets file"

@@ -13,6 +13,7 @@ from paritree.cli.adhoc import Target, of_region
 from paritree.core.advice import near
 from paritree.core.derive import LINES, Derived, derive_profile
 from paritree.core.errors import ConfigError, SourceError
+from paritree.core.profile import WHOLE_ROW
 from paritree.core.schema import TableSchema
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+\Z")
@@ -107,7 +108,7 @@ def write(found: Iterable[Candidate], refused: Mapping[str, str], ignore: Sequen
 def _dataset(candidate: Candidate, derived: Derived) -> Iterator[str]:
     profile = derived.profile
     yield f"[dataset.{_key(candidate.name)}]"
-    yield f"key = {_value(list(profile.key))}"
+    yield f"key = {_value(WHOLE_ROW if profile.whole_row else list(profile.key))}"
     if profile.empty_collection != "keep":
         yield f"empty_collection = {_value(profile.empty_collection)}"
     yield from (f"# {note}" for note in derived.notes)

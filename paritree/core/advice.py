@@ -47,7 +47,7 @@ class Flags:
     """The flags of ``paritree diff``."""
 
     def key(self, columns: Sequence[str]) -> str:
-        return f"--key {','.join(columns or ('a', 'b'))}"
+        return f"--key {','.join(columns)}" if columns else "--key a,b, or --key '*' for the whole row"
 
     def ignore(self, column: str) -> str:
         return f"--ignore {column}"
@@ -72,7 +72,9 @@ class Lines:
     """The lines of a dataset in a datasets file."""
 
     def key(self, columns: Sequence[str]) -> str:
-        return f"key = {json.dumps(list(columns or ('a', 'b')), ensure_ascii=False)}"
+        if not columns:
+            return 'key = ["a", "b"], or key = "*" for the whole row'
+        return f"key = {json.dumps(list(columns), ensure_ascii=False)}"
 
     def ignore(self, column: str) -> str:
         return f"{quoted(column)} = {{ ignore = true }}"

@@ -10,12 +10,12 @@ from typing import Any
 from paritree.core.canonical import RowEncoder, encode
 from paritree.core.digest import DatasetKeys, column_digest, token
 from paritree.core.errors import ConfigError, DeadLetter
-from paritree.core.profile import CANONICAL_VERSION, Profile
+from paritree.core.profile import CANONICAL_VERSION, WHOLE_ROW, Profile
 from paritree.core.textual import parse_text
 from paritree.core.types import LogicalType, parse_type
 
 SECTIONS = frozenset(
-    {"version", "master_key", "dataset", "dataset_key", "key_id", "note", "values", "rows", "profiles"}
+    {"version", "master_key", "dataset", "dataset_key", "key_id", "note", "values", "rows", "whole_rows", "profiles"}
 )
 DEAD_LETTER = "dead letter"
 
@@ -50,11 +50,12 @@ def check(document: object) -> Iterator[Outcome]:
         for index, item in enumerate(top["values"]):
             where = f"values[{index}]"
             yield _check_value(where, item)
-        where = "rows"
-        schema = _Schema.of(top["rows"], top["dataset"])
-        for index, case in enumerate(top["rows"]["cases"]):
-            where = f"rows.cases[{index}]"
-            yield from _check_row(where, case, schema, keys)
+        for section in ("rows", *(("whole_rows",) if "whole_rows" in top else ())):
+            where = section
+            schema = _Schema.of(section, top[section], top["dataset"])
+            for index, case in enumerate(top[section]["cases"]):
+                where = f"{section}.cases[{index}]"
+                yield from _check_row(where, case, schema, keys)
         for index, item in enumerate(top.get("profiles", [])):
             where = f"profiles[{index}]"
             yield _check_profile(where, item)
@@ -91,10 +92,9 @@ class _Schema:
     encoder: RowEncoder
 
     @classmethod
-    def of(cls, rows: Mapping[str, Any], dataset: str) -> _Schema:
-        columns = {name: parse_type(kind, f"rows.schema.{name}") for name, kind in rows["schema"].items()}
-        profile = Profile(dataset, tuple(rows["key"]), columns, rows.get("empty_collection", "keep"))
-        return cls(columns, RowEncoder(profile))
+    def of(cls, section: str, rows: Mapping[str, Any], dataset: str) -> _Schema:
+        columns = {name: parse_type(kind, f"{section}.schema.{name}") for name, kind in rows["schema"].items()}
+        return cls(columns, RowEncoder(_profile(dataset, columns, rows)))
 
     def check(self, where: str, case: Mapping[str, Any]) -> None:
         if missing := sorted(set(self.columns) - set(case["values"])):
@@ -128,8 +128,15 @@ def _check_row(where: str, case: Mapping[str, Any], schema: _Schema, keys: Datas
 
 def _check_profile(where: str, item: Mapping[str, Any]) -> Outcome:
     columns = {name: parse_type(kind, f"{where}.columns.{name}") for name, kind in item["columns"].items()}
-    profile = Profile(item["dataset"], tuple(item["key"]), columns, item.get("empty_collection", "keep"))
+    profile = _profile(item["dataset"], columns, item)
     return Outcome(f"{where}.profile_id", item["profile_id"], profile.profile_id.hex())
+
+
+def _profile(dataset: str, columns: Mapping[str, LogicalType], declared: Mapping[str, Any]) -> Profile:
+    empty = declared.get("empty_collection", "keep")
+    if declared["key"] == WHOLE_ROW:
+        return Profile.keyless(dataset, columns, empty)
+    return Profile(dataset, tuple(declared["key"]), columns, empty)
 
 
 def _shown(value: object) -> str:

@@ -15,7 +15,7 @@ from paritree.core.errors import ConfigError
 from paritree.core.fitting import check_binding
 from paritree.core.matching import Group, by_source, find, grouped
 from paritree.core.merging import finest_first, has_time, merged, readable_from_text, with_precision
-from paritree.core.profile import Profile
+from paritree.core.profile import WHOLE_ROW, Profile
 from paritree.core.schema import SourceColumn, TableSchema
 from paritree.core.tolerance import TOLERANT
 from paritree.core.types import PRECISIONS, TEXT_RULES, LogicalType, with_tolerance
@@ -24,9 +24,6 @@ __all__ = ["FLAGS", "LINES", "Advice", "Derived", "check_binding", "derive_profi
 
 _UNDECLARED: Final = frozenset({"csv", "", "any"})
 """Engine types that declare nothing about a column's values: such a column takes what another region declares."""
-
-ALL_COLUMNS = "*"
-"""As the only key column: every compared column is the key (for tables that have none)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +78,9 @@ def derive_profile(
     """Derive what is compared from the regions' schemas (region -> schema, in the caller's order).
 
     Columns go together by name, else by the only name that differs in case; the first region's name is the logical one.
-    ``key`` overrides the catalogues' (``["*"]`` is every compared column); ``columns`` limits the comparison to those
-    and the key; ``ignore`` leaves columns out; ``precision`` is column -> s, ms, us; ``rules`` column -> text rules;
-    ``tolerance`` column -> decimal text.
+    ``key`` overrides the catalogues' (``["*"]``: there is none, the whole row is compared); ``columns`` limits
+    the comparison to those and the key; ``ignore`` leaves columns out; ``precision`` is column -> s, ms, us; ``rules``
+    column -> text rules; ``tolerance`` column -> decimal text.
     Raises ConfigError with every mistake at once, each with what ``advice`` says to add.
     """
     work = _Work(schemas, grouped(schemas), advice)
@@ -97,22 +94,25 @@ def derive_profile(
     ignored = set(work.logical(ignore, "ignore").values())
     everything = {group.name for group in work.groups}
     wanted = everything if columns is None else set(work.logical(columns, "columns").values())
-    if key is not None and list(key) == [ALL_COLUMNS]:
-        key_names = tuple(group.name for group in work.groups if group.name in wanted - ignored)
-    else:
-        key_names = _key(work, key, ignored)
+    whole_row = key is not None and list(key) == [WHOLE_ROW]
+    key_names = () if whole_row else _key(work, key, ignored)
     compared = [group for group in work.groups if group.name in (wanted | set(key_names)) - ignored]
     types = {group.name: _column(work, group, group.name in key_names) for group in compared}
     for name in (name for name in work.tolerance if name not in types):
         work.problem(f"column '{name}' has a tolerance and is not compared", work.advice.exact(name))
+    if whole_row:
+        for name in work.tolerance:
+            work.problem(
+                f"column '{name}' has a tolerance, and whole rows are compared exactly", work.advice.exact(name)
+            )
+        if not types:
+            work.problem("no column is left to compare", "ignore fewer columns")
     refuse(f"dataset {dataset}", work.problems)
-    profile = Profile(
-        dataset,
-        key_names,
-        types,
-        _empty_collection(work, types),
-        tuple(group.name for group in work.groups if group.name not in types),
-    )
+    left_out = tuple(group.name for group in work.groups if group.name not in types)
+    if whole_row:
+        profile = Profile.keyless(dataset, types, _empty_collection(work, types), left_out)
+    else:
+        profile = Profile(dataset, key_names, types, _empty_collection(work, types), left_out)
     bindings = {region: {group.name: group.columns[region].name for group in compared} for region in schemas}
     return Derived(profile, bindings, tuple(work.notes))
 

@@ -160,7 +160,7 @@ class PlainDigester:
 
     def _locator(self, values: Mapping[str, Any]) -> bytes:
         parts = [self._locators[name](values[name]) for name in self._profile.key]
-        if NIL in parts:
+        if NIL in parts and not self._profile.whole_row:
             raise DeadLetter("NULL in a key column")
         return array_header(len(parts)) + b"".join(parts)
 

@@ -21,7 +21,7 @@ def check_binding(profile: Profile, binding: Binding, schema: TableSchema) -> No
     the profile's type; a time that the engine holds coarser than the profile compares, or in nanoseconds without a
     declared precision; nanoseconds in the key; a key that ignores case without a case rule; collections that the
     engine cannot hold empty under a profile that tells empty from null. A nullable key column is none of these: its
-    NULLs are dead letters.
+    NULLs are dead letters, or values like others where the key is the whole row.
     """
     problems = list(_problems(profile, binding, schema))
     refuse(f"dataset {profile.dataset}, table {binding.table}", problems)
@@ -33,7 +33,7 @@ def _problems(profile: Profile, binding: Binding, schema: TableSchema) -> Iterat
         yield Problem(f"column '{name}' is bound, and the dataset does not compare it", near(name, profile.columns))
     for name, kind in profile.columns.items():
         if name in bound:
-            yield from _column(bound[name], kind, schema, name in profile.key)
+            yield from _column(bound[name], kind, schema, name in profile.lookup_key)
         else:
             yield Problem(f"column '{name}' is not bound", _BIND)
     collections = [name for name, kind in profile.columns.items() if kind.is_collection or kind.name == "struct"]

@@ -11,11 +11,13 @@ from dataclasses import dataclass, field
 
 from msgpack import packb
 
-from paritree.core.errors import ConfigError
+from paritree.core.errors import ConfigError, InvariantBroken
 from paritree.core.types import LogicalType
 
 CANONICAL_VERSION = 1
 EMPTY_COLLECTIONS = ("keep", "null")
+WHOLE_ROW = "*"
+"""In place of a list of key columns: every compared column is the key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +25,9 @@ class Profile:
     """The compared columns of a dataset, with types and rules, and its key columns in declared order.
 
     ``empty_collection`` is "null" where one binding's engine cannot tell an empty collection from null.
-    ``ignored`` names columns left out on purpose; they are reported, and are not part of the id.
+    ``ignored`` names columns left out on purpose; they are reported, and are not part of the id. ``whole_row``: the
+    dataset has no key of its own, so every compared column is the key, in the order of the row bytes; see
+    :meth:`keyless`.
     """
 
     dataset: str
@@ -31,6 +35,22 @@ class Profile:
     columns: Mapping[str, LogicalType]
     empty_collection: str = "keep"
     ignored: tuple[str, ...] = ()
+    whole_row: bool = False
+
+    @classmethod
+    def keyless(
+        cls,
+        dataset: str,
+        columns: Mapping[str, LogicalType],
+        empty_collection: str = "keep",
+        ignored: tuple[str, ...] = (),
+    ) -> Profile:
+        """The profile of a dataset without a key: rows are told apart by all of their values, and may be NULL there.
+
+        Equal rows are copies of one row; what is compared is how often each occurs.
+        """
+        key = tuple(sorted(columns, key=lambda name: name.encode()))
+        return cls(dataset, key, columns, empty_collection, ignored, whole_row=True)
 
     def __post_init__(self) -> None:
         if not self.dataset:
@@ -45,10 +65,17 @@ class Profile:
                     f"dataset {self.dataset}: key column '{name}' has a tolerance, and keys are compared exactly",
                     next_step=f"take the tolerance out of '{name}', or choose another key",
                 )
+        if self.whole_row and self.key != self.row_columns:
+            raise InvariantBroken(f"dataset {self.dataset}: a whole row is every column, in the order of the row bytes")
         if len(set(self.key)) != len(self.key):
             raise ConfigError(f"dataset {self.dataset}: a key column is named twice")
         if self.empty_collection not in EMPTY_COLLECTIONS:
             raise ConfigError(f"dataset {self.dataset}: empty_collection is 'keep' or 'null'")
+
+    @property
+    def lookup_key(self) -> tuple[str, ...]:
+        """The columns by which rows are looked up in a source: the key; () where it is the whole row."""
+        return () if self.whole_row else self.key
 
     @property
     def row_columns(self) -> tuple[str, ...]:
@@ -74,7 +101,7 @@ class Profile:
             "columns": {name: sorted_spec(self.columns[name].spec()) for name in self.row_columns},
             "dataset": self.dataset,
             "empty_collection": self.empty_collection,
-            "key": list(self.key),
+            "key": WHOLE_ROW if self.whole_row else list(self.key),
         }
         return hashlib.blake2b(packb(content), digest_size=16).digest()
 
@@ -105,7 +132,10 @@ class BoundColumn:
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """One dataset as one region stores it. ``where`` exists for ad hoc ``diff`` only (an SQL predicate)."""
+    """One dataset as one region stores it. ``where`` exists for ad hoc ``diff`` only (an SQL predicate).
+
+    ``key`` names the columns of a look-up; () where rows cannot be looked up, because their key is the whole row.
+    """
 
     dataset: str
     table: str

@@ -255,9 +255,22 @@ def test_no_key_anywhere_is_refused() -> None:
         derive(schema(ID, key=()), schema(ID, key=()), advice=LINES)
 
 
-def test_the_star_makes_every_compared_column_the_key() -> None:
+def test_the_star_makes_the_whole_row_the_key() -> None:
     eu = schema(ID, column("a", "int"), column("skip", "int"), key=())
-    assert derive(eu, eu, key=["*"], ignore=["skip"]).profile.key == ("id", "a")
+    profile = derive(eu, eu, key=["*"], ignore=["skip"]).profile
+    assert profile.whole_row
+    assert profile.key == ("a", "id")
+    assert profile.lookup_key == ()
+
+
+def test_whole_rows_need_no_case_rule_and_may_hold_nanoseconds_but_no_tolerance() -> None:
+    eu = schema(column("code", "text", caseless=True), column("at", "timestamp", precision="ns"), key=())
+    assert derive(eu, eu, key=["*"], precision={"at": "us"}).profile.whole_row
+    price = schema(column("price", "float"), key=())
+    with pytest.raises(ConfigError, match="whole rows are compared exactly"):
+        derive(price, price, key=["*"], tolerance={"price": "0.1"})
+    with pytest.raises(ConfigError, match="no column is left"):
+        derive(eu, eu, key=["*"], ignore=["code", "at"])
 
 
 def test_a_key_column_cannot_be_ignored_or_missing_or_named_twice() -> None:

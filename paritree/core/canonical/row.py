@@ -17,7 +17,8 @@ class RowEncoder:
     def __init__(self, profile: Profile) -> None:
         self.columns = profile.row_columns
         self.key = profile.key
-        self._key_names = frozenset(profile.key)
+        self._whole_row = profile.whole_row
+        self._key_names = frozenset(profile.lookup_key)
         self._encoders = {name: encoder(profile.columns[name]) for name in self.columns}
         keep = profile.empty_collection != "null"
         self._nil = {name: None if keep else empty_bytes(profile.columns[name]) for name in self.columns}
@@ -38,9 +39,12 @@ class RowEncoder:
         return NIL if packed == self._nil[name] else packed
 
     def key_bytes(self, packed: Mapping[str, bytes]) -> bytes:
-        """Key bytes from each key column's canonical bytes. Raises DeadLetter for a NULL in the key."""
+        """Key bytes from each key column's canonical bytes.
+
+        Raises DeadLetter for a NULL in a key, which is no value by which a row is known; a whole row is known by all.
+        """
         for name in self.key:
-            if packed[name] == NIL:
+            if packed[name] == NIL and not self._whole_row:
                 raise DeadLetter(f"{name}: NULL in a key column")
         return self._key_header + b"".join(packed[name] for name in self.key)
 

@@ -80,13 +80,14 @@ class CompiledDigester:
         is_bare = all(bare[name] == profile.columns[name] for name in profile.key)
         key_columns = tuple(ruled[name] for name in profile.key)
         keep = at.KEEP if is_bare else 0
+        in_key = 0 if profile.whole_row else at.IN_KEY  # a whole row may have nulls
         self._strings = [
-            _Strings(key_columns, at.IN_KEY | at.HASH | keep, for_key),
+            _Strings(key_columns, in_key | at.HASH | keep, for_key),
             _Strings(tuple(ruled[name] for name in self._columns), at.HASH, for_row),
         ]
         if not is_bare:
             locator = tuple((name, bare[name], encoder(bare[name])) for name in profile.key)
-            self._strings.append(_Strings(locator, at.IN_KEY | at.KEEP, for_key))
+            self._strings.append(_Strings(locator, in_key | at.KEEP, for_key))
 
     def digest(self, batch: pa.RecordBatch) -> DigestBatch:
         """The digests of every row; see :class:`~paritree.core.digester.Digester`."""
@@ -129,7 +130,7 @@ class CompiledDigester:
         """The column for a kernel, or None without one; a column with a tolerance is one of its cells' numbers."""
         number = self._columns.index(name)
         if kind.tolerance is None:
-            return described(array, kind, number, in_key=name in self._profile.key)
+            return described(array, kind, number, in_key=name in self._profile.lookup_key)
         check_offsets(array, f"column '{name}'")
         cells = cells_of(array, kind)
         if cells is None:
