@@ -20,6 +20,7 @@ from coordinator.store.answers import Answers
 from coordinator.store.breakers import BreakerTable
 from coordinator.store.engine import make_engine, translated
 from coordinator.store.lease import LEASE_S, WAIT_S, Lease
+from coordinator.store.letters import DeadLetterTable
 from coordinator.store.migrate import migrate
 from coordinator.store.outcomes import Outcomes
 from coordinator.store.sweeps import Sweeps
@@ -27,7 +28,7 @@ from coordinator.store.tables import agents
 from coordinator.store.transactions import utc_now
 
 
-class Store(Sweeps, Answers, Outcomes, Agents, BreakerTable):
+class Store(Sweeps, Answers, Outcomes, Agents, BreakerTable, DeadLetterTable):
     """An open store. Threads may share it."""
 
     def __init__(self, engine: sa.Engine, clock: Callable[[], datetime] = utc_now) -> None:

@@ -166,3 +166,47 @@ leases = Table(
     Column("renewed_at", UtcTime, nullable=False),
     CheckConstraint("id = 1", name="only"),
 )
+
+dead_letters = Table(
+    "dead_letters",
+    metadata,
+    Column("region", String(63), primary_key=True, comment="empty: the coordinator's own"),
+    Column("id", String(16), primary_key=True, comment="opaque"),
+    Column("dataset", String(255), nullable=False, comment="empty: messages"),
+    Column("kind", String(16), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("columns", _json(), nullable=False),
+    Column("keyed", Boolean, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("first_seen", UtcTime, nullable=False),
+    Column("last_seen", UtcTime, nullable=False),
+    Column("sweep_id", String(64), nullable=False, comment="the sweep that saw it last, or empty"),
+    Column("count", BigInteger, nullable=False),
+    Column("note", Text, nullable=False, comment="why it was discarded"),
+    Column("detail", _json(), comment="of the coordinator's own: size, digest and peer of a message; job of a sweep"),
+    CheckConstraint("kind IN ('row', 'rows', 'schema', 'message', 'job')", name="kind"),
+    CheckConstraint("state IN ('open', 'discarded')", name="state"),
+    Index("ix_dead_letters_dataset", "dataset", "region"),
+)
+
+letter_lists = Table(
+    "letter_lists",
+    metadata,
+    Column("region", String(63), primary_key=True),
+    Column("dataset", String(255), primary_key=True),
+    Column("not_kept", BigInteger, nullable=False, comment="further letters that were counted only"),
+    Column("as_of", UtcTime, nullable=False, comment="when the region was asked"),
+)
+
+letter_acts = Table(
+    "letter_acts",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("at", UtcTime, nullable=False),
+    Column("operator", String(255), nullable=False),
+    Column("action", String(16), nullable=False),
+    Column("region", String(63), nullable=False),
+    Column("dataset", String(255), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("ids", _json(), nullable=False, comment="empty: all of the dataset"),
+)
