@@ -81,7 +81,8 @@ def _scanned(task: ScanTask) -> ShardResult:
     first_row = 0
     with connect(task.source) as connector:
         pacer = Pacer(task.throttle, task.tasks)
-        batches_in = connector.scan(task.binding, task.shard)
+        scan = connector.scan_placed if task.digester == "compiled" else connector.scan
+        batches_in = scan(task.binding, task.shard)
         if task.throttle.paces:
             batches_in = pacer.paced(batches_in, lambda: connector.waited_s)
         for batch in batches_in:

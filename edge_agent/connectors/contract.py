@@ -48,6 +48,7 @@ import pyarrow as pa
 from edge_agent.connectors.changes import ChangeSource
 from paritree.core.carrier import plain_values
 from paritree.core.errors import ConfigError
+from paritree.core.placed import Placed
 from paritree.core.profile import Binding
 from paritree.core.schema import TableSchema
 
@@ -170,6 +171,10 @@ class Connector(ABC):
 
         May be called in another process than ``plan``, on a connector of its own, while the plan is open.
         """
+
+    def scan_placed(self, binding: Binding, shard: Shard) -> Iterator[pa.RecordBatch | Placed]:
+        """As ``scan``, for a digester that can read values where the source has put them, in its own bytes."""
+        return self.scan(binding, shard)
 
     @abstractmethod
     def lookup(self, binding: Binding, keys: Sequence[tuple[Any, ...]]) -> Iterator[pa.RecordBatch]:

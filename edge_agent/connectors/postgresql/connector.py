@@ -16,8 +16,9 @@ from edge_agent.connectors.postgresql import advice, load, lookup, manykeys, rel
 from edge_agent.connectors.postgresql.changes import PostgresqlChanges
 from edge_agent.connectors.postgresql.projection import Projection, project
 from edge_agent.connectors.postgresql.session import Session, connect, through
-from edge_agent.connectors.postgresql.tuples import Tuples, Waits
+from edge_agent.connectors.postgresql.tuples import Waits
 from edge_agent.connectors.postgresql.types import EngineType, TypeCatalog
+from paritree.core.placed import Placed
 from paritree.core.profile import Binding
 from paritree.core.schema import TableSchema
 
@@ -71,14 +72,10 @@ class PostgresqlConnector(Connector):
         with self._session() as session:
             yield from scan.scan(session, self._project(session, binding), shard, waits)
 
-    def scan_tuples(self, binding: Binding, shard: Shard) -> Iterator[tuple[Projection, Tuples]]:
-        """The shard's rows as located COPY BINARY, for a decoder of the caller's own; see :class:`Tuples`."""
+    def scan_placed(self, binding: Binding, shard: Shard) -> Iterator[pa.RecordBatch | Placed]:
         self._waits = waits = Waits()
         with self._session() as session:
-            projection = self._project(session, binding)
-            use = scan.primitives(session.options.decoder, shard.rows_estimate)
-            for tuples in scan.scan_tuples(session, projection, shard, use, waits):
-                yield projection, tuples
+            yield from scan.scan_placed(session, self._project(session, binding), shard, waits)
 
     def lookup(self, binding: Binding, keys: Sequence[tuple[Any, ...]]) -> Iterator[pa.RecordBatch]:
         with self._session() as session:

@@ -20,6 +20,7 @@ from edge_agent.connectors.postgresql.primitives import PLAIN, Fields, Primitive
 from edge_agent.connectors.postgresql.projection import Projection
 from edge_agent.connectors.postgresql.tuples import Bytes, Places, Tuples, malformed
 from edge_agent.connectors.postgresql.types import EngineType
+from paritree.core.profile import BoundColumn
 
 EPOCH_DAYS: Final = 10_957
 """Days from 1970-01-01 to PostgreSQL's epoch, 2000-01-01."""
@@ -58,13 +59,18 @@ def _decode_batch(projection: Projection, tuples: Tuples, use: Primitives) -> pa
         for row, reason in column.rejects.items():
             rejects.setdefault(row, []).append({"column": output.name, "reason": reason})
     for constant in projection.constants:
-        arrays[constant.name] = pa.repeat(pa.scalar(constant.constant, pa.utf8()), rows)
+        arrays[constant.name] = repeated(constant, rows)
     names = list(projection.names)
     columns = [arrays[name] for name in names]
     if rejects:
         names.append(REJECTS)
         columns.append(pa.array([rejects.get(row) for row in range(rows)], REJECTS_TYPE))
     return pa.RecordBatch.from_arrays(columns, names=names)
+
+
+def repeated(constant: BoundColumn, rows: int) -> pa.Array:
+    """A column that the binding gives and the server does not."""
+    return pa.repeat(pa.scalar(constant.constant, pa.utf8()), rows)
 
 
 def decode(kind: EngineType, fields: Fields, use: Primitives = PLAIN) -> Column:

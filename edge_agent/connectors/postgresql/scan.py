@@ -13,12 +13,14 @@ from edge_agent.connectors.contract import Shard
 from edge_agent.connectors.postgresql.copy import open_stream
 from edge_agent.connectors.postgresql.decode import decode_batches
 from edge_agent.connectors.postgresql.errors import snapshot_error
+from edge_agent.connectors.postgresql.placing import placed
 from edge_agent.connectors.postgresql.primitives import PLAIN, Primitives
 from edge_agent.connectors.postgresql.projection import Projection
 from edge_agent.connectors.postgresql.session import Session
 from edge_agent.connectors.postgresql.shards import Piece
 from edge_agent.connectors.postgresql.tuples import TupleReader, Tuples, Waits
 from paritree.core.errors import ParitreeError, SourceError
+from paritree.core.placed import Placed
 
 FAST_ROWS_MIN = 20_000
 """Below it, importing the compiled primitives (half a second) costs more than they save."""
@@ -39,6 +41,13 @@ def scan(session: Session, projection: Projection, shard: Shard, waits: Waits) -
     use = primitives(session.options.decoder, shard.rows_estimate)
     for tuples in scan_tuples(session, projection, shard, use, waits):
         yield from decode_batches(projection, tuples, use)
+
+
+def scan_placed(session: Session, projection: Projection, shard: Shard, waits: Waits) -> Iterator[Placed]:
+    """As :func:`scan`, in COPY's own bytes."""
+    use = primitives(session.options.decoder, shard.rows_estimate)
+    for tuples in scan_tuples(session, projection, shard, use, waits):
+        yield placed(projection, tuples, use)
 
 
 def scan_tuples(

@@ -51,6 +51,17 @@ class Tuples:
     def rows(self) -> int:
         return int(self.at.shape[1])
 
+    @property
+    def nbytes(self) -> int:
+        """From the first row's first field to the last one's end."""
+        if not self.at.size:
+            return 0
+        return int(self.at[-1, -1]) + max(0, int(self.size[-1, -1])) - int(self.at[0, 0])
+
+    def taken(self, rows: NDArray[np.int64]) -> Tuples:
+        """Some rows, by their numbers."""
+        return Tuples(self.data, self.at.take(rows, axis=1), self.size.take(rows, axis=1))
+
     def slice(self, start: int, stop: int) -> Tuples:
         """The rows from ``start`` up to but not including ``stop``."""
         return Tuples(self.data, self.at[:, start:stop], self.size[:, start:stop])

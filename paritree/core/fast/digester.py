@@ -28,8 +28,9 @@ from paritree.core.errors import DeadLetter, InvariantBroken
 from paritree.core.fast import layout as at
 from paritree.core.fast.blake2b import key_state
 from paritree.core.fast.cells import cells_of
-from paritree.core.fast.plan import Column, canonical_column, check_offsets, described
+from paritree.core.fast.plan import Column, canonical_column, check_offsets, described, described_placed
 from paritree.core.fast.warming import kernel
+from paritree.core.placed import Placed
 from paritree.core.profile import Profile
 from paritree.core.types import LogicalType
 
@@ -89,8 +90,13 @@ class CompiledDigester:
             locator = tuple((name, bare[name], encoder(bare[name])) for name in profile.key)
             self._strings.append(_Strings(locator, in_key | at.KEEP, for_key))
 
-    def digest(self, batch: pa.RecordBatch) -> DigestBatch:
-        """The digests of every row; see :class:`~paritree.core.digester.Digester`."""
+    def digest(self, batch: pa.RecordBatch | Placed) -> DigestBatch:
+        """The digests of every row; see :class:`~paritree.core.digester.Digester`.
+
+        Rows of a :class:`~paritree.core.placed.Placed` batch that needed its decoder come last.
+        """
+        if isinstance(batch, Placed):
+            return self._digest_placed(batch)
         names = set(batch.schema.names)
         if missing := [name for name in self._columns if name not in names]:
             raise InvariantBroken(f"the scan left out the column '{missing[0]}'")
@@ -101,12 +107,37 @@ class CompiledDigester:
             return DigestBatch(_bytes_of(looked.key_digests), _bytes_of(looked.row_digests), looked.locators, ())
         return self._completed(batch, looked, odd)
 
-    def _look(self, batch: pa.RecordBatch, plain: frozenset[str]) -> _Looked:
+    def _digest_placed(self, batch: Placed) -> DigestBatch:
+        looked = self._look(batch, frozenset())
+        odd = np.flatnonzero(looked.state)
+        key_digests, row_digests = _bytes_of(looked.key_digests), _bytes_of(looked.row_digests)
+        if not len(odd):
+            return DigestBatch(key_digests, row_digests, looked.locators, ())
+        decided = looked.state == at.DECIDED
+        parts = [DigestBatch(key_digests[decided], row_digests[decided], _kept(looked.locators, decided), ())]
+        dead: list[DeadRow] = []
+        first = 0
+        for decoded in batch.batches(odd):
+            parts.append(self.digest(decoded))
+            dead += (DeadRow(int(odd[first + d.row]), d.reason, d.locator) for d in parts[-1].dead)
+            first += decoded.num_rows
+        if first != len(odd):
+            raise InvariantBroken(f"{len(odd)} rows were to be decoded, {first} came")
+        return DigestBatch(
+            np.concatenate([part.key_digests for part in parts]),
+            np.concatenate([part.row_digests for part in parts]),
+            pa.concat_arrays([part.locators for part in parts]),
+            tuple(dead),
+        )
+
+    def _look(self, batch: pa.RecordBatch | Placed, plain: frozenset[str]) -> _Looked:
         """One pass of the kernels, with the named columns encoded by the plain encoder."""
         rows = batch.num_rows
         state = np.zeros(rows, np.uint8)
         flags = np.zeros(len(self._columns), np.uint8)
-        if REJECTS in batch.schema.names:
+        if isinstance(batch, Placed):
+            state[list(batch.odd)] |= at.UNDECIDED
+        elif REJECTS in batch.schema.names:
             named = pc.fill_null(pc.list_value_length(batch.column(REJECTS)), 0)
             state[np.asarray(named) > 0] |= at.REFUSED
         digests = [np.empty((0, 2), np.uint64)] * 3
@@ -114,15 +145,35 @@ class CompiledDigester:
         known: dict[tuple[str, LogicalType], Column] = {}
         for index, strings in enumerate(self._strings):
             for name, kind, encode in strings.columns:
-                if (name, kind) in known:
-                    continue
-                array, number = batch.column(name), self._columns.index(name)
-                column = None if name in plain else self._decided(array, name, kind, state, flags)
-                known[name, kind] = column or _encoded(array, name, number, kind, encode, state)
+                if (name, kind) not in known:
+                    known[name, kind] = self._column(batch, name, kind, encode, name in plain, state, flags)
             columns = [known[name, kind] for name, kind, _ in strings.columns]
             digests[index], kept = self._run(strings, columns, state, flags)
             locators = locators if kept is None else kept
         return _Looked(digests[0], digests[1], locators, state, flags)
+
+    def _column(
+        self,
+        batch: pa.RecordBatch | Placed,
+        name: str,
+        kind: LogicalType,
+        encode: Encoder,
+        plain: bool,
+        state: NDArray[np.uint8],
+        flags: NDArray[np.uint8],
+    ) -> Column:
+        number = self._columns.index(name)
+        if isinstance(batch, Placed):
+            if name in batch.columns and kind.tolerance is None:
+                placed = described_placed(batch.columns[name], batch.data, kind, number)
+                if placed is not None:
+                    return placed
+            array, rejected = batch.array(name)
+            state[rejected] |= at.UNDECIDED
+        else:
+            array = batch.column(name)
+        column = None if plain else self._decided(array, name, kind, state, flags)
+        return column or _encoded(array, name, number, kind, encode, state)
 
     def _decided(
         self, array: pa.Array, name: str, kind: LogicalType, state: NDArray[np.uint8], flags: NDArray[np.uint8]
@@ -207,6 +258,10 @@ def _taken(batch: pa.RecordBatch, rows: NDArray[np.int64]) -> pa.RecordBatch:
         return pa.RecordBatch.from_pydict(
             {name: pa.concat_arrays([batch.column(name).slice(row, 1) for row in rows]) for name in batch.schema.names}
         )
+
+
+def _kept(locators: pa.LargeBinaryArray, rows: NDArray[np.bool_]) -> pa.LargeBinaryArray:
+    return locators.filter(pa.array(rows))
 
 
 def _encoded(

@@ -11,7 +11,7 @@ from typing import Final
 WIDE: Final = 32
 """Bytes that wide loads and stores touch at once."""
 
-WORDS: Final = 20
+WORDS: Final = 21
 """Words that describe a column; their places follow."""
 
 READ: Final = 0
@@ -21,7 +21,7 @@ DATA: Final = 2
 DATA_BYTES: Final = 3
 """Bytes that may be read from DATA on."""
 OFFSETS: Final = 4
-"""Address of the first row's offset; 0 for spans of fixed width."""
+"""Address of the first row's offset (of its place, int32, where there are SIZES); 0 for spans of fixed width."""
 WIDTH: Final = 5
 """Bytes of an offset (4 or 8), or of a span of fixed width."""
 VALIDITY: Final = 6
@@ -50,6 +50,8 @@ UNIT_US: Final = 18
 """Microseconds in one unit of the precision."""
 KIND: Final = 19
 """Which values of a time are allowed: ANY, INSTANT, FINITE, FINITE_NS or CLOCK."""
+SIZES: Final = 20
+"""Address of the first row's size (int32, -1 for null) where values stand in the source's own bytes, else 0."""
 
 READ_NONE: Final = 0
 READ_BIT: Final = 1
@@ -66,6 +68,19 @@ READ_DECIMAL128: Final = 11
 READ_SPAN: Final = 12
 READ_TEXT_INT: Final = 13
 READ_TEXT_DECIMAL: Final = 14
+READ_BYTE_BOOL: Final = 15
+"""From here on: forms of :mod:`paritree.core.placed`."""
+READ_BIG_8: Final = 16
+READ_BIG_16: Final = 17
+READ_BIG_32: Final = 18
+READ_BIG_64: Final = 19
+READ_BIG_F32: Final = 20
+READ_DAYS_2000: Final = 21
+READ_US_2000: Final = 22
+READ_DAYS_CENTERED: Final = 23
+READ_VARINT: Final = 24
+READ_SCALED: Final = 25
+READ_NUMERIC: Final = 26
 
 PUT_NIL: Final = 0
 PUT_BOOL: Final = 1

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from paritree.core import placed
 from paritree.core.errors import InvariantBroken
 from paritree.core.fast import layout as at
 from paritree.core.types import LogicalType
@@ -74,6 +75,63 @@ def described(array: pa.Array, kind: LogicalType, number: int, *, in_key: bool) 
     words[at.NUMBER] = number
     span_bytes = _place(array, words)
     return Column(words, (array,), span_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """The carrier that the source's decoder would give, and the kernel that reads the bytes themselves."""
+
+    carrier: pa.DataType
+    read: int | None = None
+    kinds: frozenset[str] = frozenset()
+    """The logical types for which it does; empty for all that the carrier has kernels for."""
+
+
+_NUMBERS = frozenset({"int", "decimal"})
+_FORMS = {
+    placed.BOOL: _Form(pa.bool_(), at.READ_BYTE_BOOL),
+    placed.INT8: _Form(pa.int8(), at.READ_BIG_8),
+    placed.INT16: _Form(pa.int16(), at.READ_BIG_16),
+    placed.INT32: _Form(pa.int32(), at.READ_BIG_32),
+    placed.INT64: _Form(pa.int64(), at.READ_BIG_64),
+    placed.FLOAT32: _Form(pa.float32(), at.READ_BIG_F32),
+    placed.FLOAT64: _Form(pa.float64(), at.READ_BIG_64),
+    placed.TEXT: _Form(pa.utf8()),
+    placed.BYTES: _Form(pa.binary()),
+    placed.UUID: _Form(pa.binary(16), kinds=frozenset({"uuid"})),
+    placed.VARINT: _Form(pa.int64(), at.READ_VARINT),
+    placed.SCALED: _Form(pa.utf8(), at.READ_SCALED, _NUMBERS),
+    placed.NUMERIC: _Form(pa.utf8(), at.READ_NUMERIC, _NUMBERS),
+    placed.DAYS_2000: _Form(pa.int64(), at.READ_DAYS_2000),
+    placed.US_2000: _Form(pa.int64(), at.READ_US_2000),
+    placed.US_OF_DAY: _Form(pa.int64(), at.READ_BIG_64),
+    placed.DAYS_CENTERED: _Form(pa.date32(), at.READ_DAYS_CENTERED),
+    placed.MS_1970: _Form(pa.timestamp("ms", "UTC"), at.READ_BIG_64),
+}
+
+
+def described_placed(
+    column: placed.PlacedColumn, data: NDArray[np.uint8], kind: LogicalType, number: int
+) -> Column | None:
+    """As :func:`described`, of values in the source's own bytes. None: take the column as its carrier."""
+    form = _FORMS[column.form]
+    choice = None if form.kinds and kind.name not in form.kinds else chosen(form.carrier, kind)
+    if choice is None:
+        return None
+    rows = len(column.at)
+    for places in (column.at, column.size):
+        if places.dtype != np.int32 or places.shape != (rows,) or not places.flags.c_contiguous:
+            raise InvariantBroken("places and sizes are int32, one a row, side by side")
+    words = np.zeros(at.WORDS, np.int64)
+    for place, value in choice.items():
+        words[place] = value
+    if form.read is not None:
+        words[at.READ] = form.read
+    words[at.DATA], words[at.DATA_BYTES] = data.ctypes.data, len(data)
+    words[at.OFFSETS], words[at.SIZES] = column.at.ctypes.data, column.size.ctypes.data
+    words[at.NUMBER] = number
+    span_bytes = int(np.maximum(column.size, 0).sum(dtype=np.int64)) if words[at.SPAN_COUNTS] else 0
+    return Column(words, (data, column), span_bytes)
 
 
 def check_offsets(array: pa.Array, what: str) -> None:

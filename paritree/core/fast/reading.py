@@ -61,15 +61,25 @@ def read_valid(column: Any, tile: Tile, in_key: bool) -> None:
         bit = column[at.BIT] + tile.first
         for i in range(n):
             valid[i] = load_u8(bitmap + ((bit + i) >> 3)) >> ((bit + i) & 7) & 1
-    if in_key and (bitmap != 0 or column[at.READ] == at.READ_NONE):
+    elif column[at.SIZES] != 0:
+        sizes = column[at.SIZES] + 4 * tile.first
+        for i in range(n):
+            valid[i] = load_i32(sizes + 4 * i) >= 0
+    if in_key and (bitmap != 0 or column[at.SIZES] != 0 or column[at.READ] == at.READ_NONE):
         for i in range(n):
             tile.state[i] |= 0 if valid[i] else at.REFUSED
 
 
 @inlined
 def are_spans_sound(column: Any, rows: int) -> bool:
-    """Whether the offsets never go back and stay inside the data."""
-    offsets, width = column[at.OFFSETS], column[at.WIDTH]
+    """Whether the offsets never go back and stay inside the data, or the places with their sizes do."""
+    offsets, width, sizes = column[at.OFFSETS], column[at.WIDTH], column[at.SIZES]
+    if sizes != 0:
+        outside = 0
+        for i in range(rows):
+            place = load_i32(offsets + 4 * i)
+            outside |= place | (column[at.DATA_BYTES] - place - max(load_i32(sizes + 4 * i), 0))
+        return bool(outside >= 0)
     if offsets == 0:
         return bool(rows * width <= column[at.DATA_BYTES])
     backwards = 0
@@ -93,8 +103,12 @@ def are_spans_sound(column: Any, rows: int) -> bool:
 @inner
 def read_spans(column: Any, tile: Tile) -> None:
     first, n, sources, lengths = tile.first, tile.n, tile.sources, tile.lengths
-    data, offsets, width = column[at.DATA], column[at.OFFSETS], column[at.WIDTH]
-    if offsets == 0:
+    data, offsets, width, sizes = column[at.DATA], column[at.OFFSETS], column[at.WIDTH], column[at.SIZES]
+    if sizes != 0:
+        for i in range(n):
+            sources[i] = data + load_i32(offsets + 4 * (first + i))
+            lengths[i] = max(load_i32(sizes + 4 * (first + i)), 0)
+    elif offsets == 0:
         for i in range(n):
             sources[i] = data + (first + i) * width
             lengths[i] = width

@@ -25,6 +25,7 @@ from paritree.core.fast.numbers import (
     put_ints,
     round_times,
 )
+from paritree.core.fast.placing import read_placed
 from paritree.core.fast.reading import (
     Tile,
     are_spans_sound,
@@ -46,6 +47,8 @@ def read_column(column: Any, tile: Tile) -> None:
     read = column[at.READ]
     if read == at.READ_SPAN:
         read_spans(column, tile)
+    elif read >= at.READ_BYTE_BOOL:
+        read_placed(column, tile)
     elif read >= at.READ_TEXT_INT:
         read_numbers(column, tile)
     elif read == at.READ_DECIMAL128:

@@ -139,7 +139,7 @@ def put_texts(column: Any, tile: Tile) -> None:
     n, sources, lengths, valid, cursor = tile.n, tile.sources, tile.lengths, tile.valid, tile.cursor
     rules = column[at.RULES]
     limit = column[at.DATA] + column[at.DATA_BYTES]
-    clean = is_plain(sources[0], sources[n - 1] + lengths[n - 1] - sources[0])
+    clean = column[at.SIZES] == 0 and is_plain(sources[0], sources[n - 1] + lengths[n - 1] - sources[0])
     for i in range(n):
         place, source, length = cursor[i], sources[i], lengths[i]
         if valid[i] and not clean:
