@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from edge_agent.index.run import Run
 from edge_agent.letters.sweep import SweepLetters
 from edge_agent.pace import NOT_WAITED, UNLIMITED, LoadWatch, Throttle, Waited
 from edge_agent.scan import ScanTask, ShardResult, scan_shard
+from edge_agent.sharing import lent
 from edge_agent.snapshots import Snapshots
 from paritree.core import limits
 from paritree.core.digest import DatasetKeys
@@ -79,6 +81,7 @@ def build_index(
             letters.unreadable(),
             letters.steady(connector, copy.binding, schema) as demand_same_schema,
             open_snapshots(copy, connector, executor) as snapshots,
+            lent_to(copy, connector) as name,
         ):
 
             def tell() -> None:  # and be told, by an exception, that nobody wants the rest
@@ -89,7 +92,7 @@ def build_index(
             results = snapshots.results(
                 executor,
                 scan_shard,
-                lambda shard: _task(copy, executor, shard, spool, keep=letters.kept),
+                lambda shard: _task(copy, executor, shard, spool, keep=letters.kept, lent=name),
                 connections=connections_of(copy.source.url, copy.throttle.connections_max),
                 before=watch.wait,
             )
@@ -150,12 +153,17 @@ def open_snapshots(copy: Copy, connector: Connector, executor: Executor) -> Snap
     return Snapshots(connector.plan(copy.binding, shard_rows), copy.throttle.snapshot_max_s)
 
 
+def lent_to(copy: Copy, connector: Connector) -> AbstractContextManager[str]:
+    """The connector for the tasks of this process, unless each must know how long the source took for it."""
+    return contextlib.nullcontext("") if copy.throttle.paces else lent(connector)
+
+
 def load_of(copy: Copy, connector: Connector) -> str:
     """Why the copy's source is to be left alone now, or ""."""
     return connector.load(copy.throttle.replica_lag_max_s, copy.throttle.backends_active_max)
 
 
-def _task(copy: Copy, executor: Executor, shard: Shard, spool: Path, *, keep: bool) -> ScanTask:
+def _task(copy: Copy, executor: Executor, shard: Shard, spool: Path, *, keep: bool, lent: str) -> ScanTask:
     return ScanTask(
         copy.source,
         copy.binding,
@@ -167,6 +175,7 @@ def _task(copy: Copy, executor: Executor, shard: Shard, spool: Path, *, keep: bo
         copy.throttle,
         executor.workers,
         letters=keep,
+        lent=lent,
     )
 
 

@@ -11,11 +11,11 @@ import numpy as np
 import pyarrow as pa
 
 from edge_agent.connectors.contract import Shard, Source
-from edge_agent.connectors.registry import connect
 from edge_agent.digesters import open_digester
 from edge_agent.index.run import RunRows, write_run
 from edge_agent.letters.shardfile import ShardLetters
 from edge_agent.pace import NOT_WAITED, UNLIMITED, Pacer, Throttle, Waited
+from edge_agent.sharing import borrowed
 from edge_agent.sketching import probe_of
 from paritree.core import limits
 from paritree.core.digest import DatasetKeys
@@ -32,7 +32,8 @@ class ScanTask:
     """Everything that scans one shard anywhere: picklable, so that a Dask worker can take it.
 
     ``digester`` is "compiled" or "plain"; both give the same bytes. ``tasks`` share the rate of ``throttle``.
-    ``letters``: leave the dead letters beside the run, sealed; else they are counted only.
+    ``letters``: leave the dead letters beside the run, sealed; else they are counted only. ``lent`` names a connector
+    of this process (see :mod:`edge_agent.sharing`).
     """
 
     source: Source
@@ -45,6 +46,7 @@ class ScanTask:
     throttle: Throttle = UNLIMITED
     tasks: int = 1
     letters: bool = False
+    lent: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,7 @@ def _scanned(task: ScanTask) -> ShardResult:
     dead: list[DeadRow] = []
     letters = ShardLetters(task.keys, task.shard.label)
     first_row = 0
-    with connect(task.source) as connector:
+    with borrowed(task.source, task.lent) as connector:
         pacer = Pacer(task.throttle, task.tasks)
         scan = connector.scan_placed if task.digester == "compiled" else connector.scan
         batches_in = scan(task.binding, task.shard)

@@ -135,6 +135,8 @@ class Connector(ABC):
     """One connection to one source. Every method raises SourceError or ConfigError, never a driver's exception."""
 
     engine: ClassVar[str]
+    concurrent: ClassVar[bool] = False
+    """Whether several threads may use one connector at once; ``waited_s`` then means nothing."""
 
     @classmethod
     @abstractmethod

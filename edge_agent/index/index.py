@@ -144,14 +144,16 @@ class Index:
             return self._duplicate_keys
         count = 0
         for first, end in self._slices():
-            parts = [np.zeros((0, 16), np.uint8)]
-            parts.extend(run.key_digests(*run.window(first, end)) for run in self.runs)
-            words = np.concatenate(parts).view(">u8").astype(np.uint64)
-            k = np.sort(words[:, 0])
+            windows = [(run, *run.window(first, end)) for run in self.runs]
+            k = np.sort(
+                np.concatenate([np.zeros(0, np.uint64), *(run.k.slice(low, high) for run, low, high in windows)])
+            )
             repeated = np.unique(k[1:][k[1:] == k[:-1]])
             if len(repeated):  # a k may be that of two keys: compare the whole digests
-                suspects = words[np.isin(words[:, 0], repeated)]
-                _, counts = np.unique(suspects, axis=0, return_counts=True)
+                parts = [
+                    run.key_digests(low, high)[np.isin(run.k.slice(low, high), repeated)] for run, low, high in windows
+                ]
+                _, counts = np.unique(np.concatenate(parts), axis=0, return_counts=True)
                 count += int((counts > 1).sum())
         return count
 

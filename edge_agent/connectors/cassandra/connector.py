@@ -37,6 +37,7 @@ class CassandraConnector(Connector):
     """``cassandra://[user@]host[:port][,host[:port]…]/keyspace``; see :mod:`.options` for what may follow."""
 
     engine: ClassVar[str] = "cassandra"
+    concurrent: ClassVar[bool] = True
 
     def __init__(self, session: Session) -> None:
         self._session = session

@@ -33,6 +33,7 @@ class PostgresqlConnector(Connector):
     """
 
     engine: ClassVar[str] = "postgresql"
+    concurrent: ClassVar[bool] = True
 
     def __init__(self, source: Source) -> None:
         self._source = source

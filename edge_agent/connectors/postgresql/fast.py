@@ -13,39 +13,26 @@ from numpy.typing import NDArray
 from edge_agent.connectors.postgresql import kernels
 from edge_agent.connectors.postgresql.primitives import COLUMN_BYTES_MAX, Fields, Primitives, TooLarge
 from edge_agent.connectors.postgresql.tuples import Bytes, Places, malformed
-from paritree.core.fast.compiler import compile_now
+from paritree.core.fast.warming import ready
 
 
 class FastPrimitives:
     """See :class:`Primitives`. ``data`` must be writable memory: the kernels' argument types are pinned to that."""
 
-    def __init__(self) -> None:
-        for function in (
-            kernels.locate,
-            kernels.words8,
-            kernels.words4,
-            kernels.blocks,
-            kernels.text_offsets,
-            kernels.text_bytes,
-            kernels.decimal_room,
-            kernels.decimals,
-        ):
-            compile_now(function)
-
     def locate(
         self, data: Bytes, start: int, stop: int, framed: bool, at: Places, size: Places
     ) -> tuple[int, int, int]:
-        rows, position, why = kernels.locate(data, start, stop, framed, at, size)
+        rows, position, why = ready(kernels.locate)(data, start, stop, framed, at, size)
         return int(rows), int(position), int(why)
 
     def words(self, fields: Fields, width: int) -> NDArray[np.unsignedinteger]:
         out = np.empty(len(fields), f"u{width}")
         if width == 8:
-            right = kernels.words8(fields.data, fields.at, fields.size, out)
+            right = ready(kernels.words8)(fields.data, fields.at, fields.size, out)
         elif width == 4:
-            right = kernels.words4(fields.data, fields.at, fields.size, out)
+            right = ready(kernels.words4)(fields.data, fields.at, fields.size, out)
         else:
-            right = kernels.blocks(fields.data, fields.at, fields.size, out.view(np.uint8), width)
+            right = ready(kernels.blocks)(fields.data, fields.at, fields.size, out.view(np.uint8), width)
             out = out.byteswap()
         if not right:
             raise malformed(f"a value that should have {width} bytes")
@@ -53,28 +40,28 @@ class FastPrimitives:
 
     def blocks(self, fields: Fields) -> NDArray[np.uint8]:
         out = np.empty((len(fields), 16), np.uint8)
-        if not kernels.blocks(fields.data, fields.at, fields.size, out.reshape(-1), 16):
+        if not ready(kernels.blocks)(fields.data, fields.at, fields.size, out.reshape(-1), 16):
             raise malformed("a value that should have 16 bytes")
         return out
 
     def texts(self, fields: Fields) -> tuple[Places, Bytes]:
         offsets = np.empty(len(fields) + 1, np.int32)
-        total = kernels.text_offsets(fields.data, fields.at, fields.size, offsets)
+        total = ready(kernels.text_offsets)(fields.data, fields.at, fields.size, offsets)
         if total < 0:
             raise malformed("a value outside its message")
         out = np.empty(total, np.uint8)
-        kernels.text_bytes(fields.data, fields.at, offsets, out)
+        ready(kernels.text_bytes)(fields.data, fields.at, offsets, out)
         return offsets, out
 
     def decimals(self, fields: Fields) -> tuple[Places, Bytes]:
-        room = kernels.decimal_room(fields.data, fields.at, fields.size)
+        room = ready(kernels.decimal_room)(fields.data, fields.at, fields.size)
         if room < 0:
             raise malformed("a numeric of another length than its digits")
         if room > COLUMN_BYTES_MAX and len(fields) > 1:
             raise TooLarge
         offsets = np.empty(len(fields) + 1, np.int32)
         out = np.empty(room, np.uint8)
-        total = kernels.decimals(fields.data, fields.at, fields.size, offsets, out)
+        total = ready(kernels.decimals)(fields.data, fields.at, fields.size, offsets, out)
         if total < 0:
             raise malformed("a numeric with a sign, scale or digit out of range, or digits beyond its scale")
         return offsets, out[:total]

@@ -11,7 +11,7 @@ Three steps, each for what the one before did not decide, so that nothing is gue
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -119,7 +119,7 @@ class CompiledDigester:
         first = 0
         for decoded in batch.batches(odd):
             parts.append(self.digest(decoded))
-            dead += (DeadRow(int(odd[first + d.row]), d.reason, d.locator) for d in parts[-1].dead)
+            dead += (replace(one, row=int(odd[first + one.row])) for one in parts[-1].dead)
             first += decoded.num_rows
         if first != len(odd):
             raise InvariantBroken(f"{len(odd)} rows were to be decoded, {first} came")

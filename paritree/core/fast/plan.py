@@ -130,7 +130,8 @@ def described_placed(
     words[at.DATA], words[at.DATA_BYTES] = data.ctypes.data, len(data)
     words[at.OFFSETS], words[at.SIZES] = column.at.ctypes.data, column.size.ctypes.data
     words[at.NUMBER] = number
-    span_bytes = int(np.maximum(column.size, 0).sum(dtype=np.int64)) if words[at.SPAN_COUNTS] else 0
+    # Each null counts as -1 in the sum: this is enough, and needs no array of its own.
+    span_bytes = int(column.size.sum(dtype=np.int64)) + rows if words[at.SPAN_COUNTS] else 0
     return Column(words, (data, column), span_bytes)
 
 

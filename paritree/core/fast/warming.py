@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import cache
 from threading import Lock
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from paritree.core.errors import ConfigError
 
@@ -22,6 +22,7 @@ KERNELS: dict[str, dict[str, str]] = {
 """Purpose -> the kernels for it and their modules."""
 
 Say = Callable[[str], None]
+F = TypeVar("F", bound=Callable[..., Any])
 _lock = Lock()
 
 
@@ -49,6 +50,13 @@ def prepare(purpose: str, functions: Sequence[Any], say: Say | None = None) -> b
         except compiler.NumbaError as error:
             raise _unusable(f"{type(error).__name__}: {error}") from error
     return cold
+
+
+def ready(function: F) -> F:
+    """A kernel of another package, made ready with its first use. Raises ConfigError where numba cannot be used."""
+    if not cast(Any, function).signatures:
+        prepare(function.__name__, [function])
+    return function
 
 
 @cache
