@@ -270,7 +270,7 @@ async def test_another_protocol_ends_the_session_for_good(pki_dir: Path) -> None
 
     async with played(pki_dir, script) as port, agent(pki_dir, port, ScriptedService()) as (_, task):
         async with asyncio.timeout(10):
-            with pytest.raises(PeerError, match="the coordinator speaks protocol 7, this agent 2") as caught:
+            with pytest.raises(PeerError, match="the coordinator speaks protocol 7, this agent 3") as caught:
                 await task
         assert "same paritree version" in caught.value.next_step
 
