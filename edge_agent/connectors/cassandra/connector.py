@@ -12,6 +12,7 @@ from edge_agent.connectors.cassandra import advice, lookup, options, ring, scan,
 from edge_agent.connectors.cassandra.identifiers import written
 from edge_agent.connectors.cassandra.session import Session
 from edge_agent.connectors.contract import Connector, Plan, Position, Shard, Source
+from paritree.core.placed import Placed
 from paritree.core.profile import Binding
 from paritree.core.schema import TableSchema
 
@@ -82,6 +83,10 @@ class CassandraConnector(Connector):
     def scan(self, binding: Binding, shard: Shard) -> Iterator[pa.RecordBatch]:
         self._session.waited_s = 0.0
         return scan.scan(self._session, self._select(binding), shard)
+
+    def scan_placed(self, binding: Binding, shard: Shard) -> Iterator[pa.RecordBatch | Placed]:
+        self._session.waited_s = 0.0
+        return scan.scan_placed(self._session, self._select(binding), shard)
 
     @property
     def waited_s(self) -> float | None:

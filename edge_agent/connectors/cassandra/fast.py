@@ -20,7 +20,7 @@ from edge_agent.connectors.cassandra.cqltype import CqlType
 from edge_agent.connectors.cassandra.decode import TEXTS, Cell, Columns, Rows, broken_page, column
 from edge_agent.connectors.cassandra.nested import reader
 from paritree.core.errors import SourceError
-from paritree.core.fast.compiler import compile_now
+from paritree.core.fast.warming import ready
 
 PAGE_BYTES_MAX: Final = (1 << 31) - 1
 """Arrow's offsets are int32; the native protocol's frames end at 256 MiB anyway."""
@@ -30,18 +30,15 @@ _FIXED: Final = {
 }  # fmt: skip
 Bytes = npt.NDArray[np.uint8]
 
-for _loop in (kernels.index_cells, kernels.fixed, kernels.variable, kernels.varints, kernels.decimals):
-    compile_now(_loop)
-
 
 @dataclass(frozen=True, slots=True)
 class _Column:
-    """The cells of one column: ``starts`` int64 and ``lengths`` int32 (-1: null), a value a row, into ``data``."""
+    """The cells of one column: ``starts`` and ``lengths`` int32 (-1: null), a value a row, into ``data``."""
 
     kind: CqlType
     raw: bytes
     data: Bytes
-    starts: npt.NDArray[np.int64]
+    starts: npt.NDArray[np.int32]
     lengths: npt.NDArray[np.int32]
 
     @property
@@ -53,25 +50,56 @@ class _Column:
         return None if length < 0 else self.raw[self.starts[row] : self.starts[row] + length]
 
 
-def decode(rows: Rows, kinds: Sequence[CqlType]) -> Columns:
-    """As :func:`.decode.decode`. Raises SourceError where the page's lengths do not add up."""
+@dataclass(frozen=True, slots=True)
+class Located:
+    """The cells of a page: ``starts`` and ``lengths`` (int32, -1: null), each (columns, rows), into ``data``."""
+
+    raw: bytes
+    data: Bytes
+    starts: npt.NDArray[np.int32]
+    lengths: npt.NDArray[np.int32]
+
+    @property
+    def rows(self) -> int:
+        return int(self.starts.shape[1])
+
+    def taken(self, rows: npt.NDArray[np.int64]) -> Located:
+        """Some rows, by their numbers."""
+        return Located(self.raw, self.data, self.starts.take(rows, axis=1), self.lengths.take(rows, axis=1))
+
+    def column(self, number: int, kind: CqlType) -> tuple[pa.Array, list[tuple[int, str]]]:
+        """The carrier array of one column and (row, reason) of its rejects, which are null in the array."""
+        return _column(_Column(kind, self.raw, self.data, self.starts[number], self.lengths[number]))
+
+    def columns(self, kinds: Sequence[CqlType]) -> Columns:
+        """All columns."""
+        arrays: list[pa.Array] = []
+        rejects: list[tuple[int, int, str]] = []
+        for number, kind in enumerate(kinds):
+            array, bad = self.column(number, kind)
+            arrays.append(array)
+            rejects += [(row, number, reason) for row, reason in bad]
+        return Columns(arrays, rejects)
+
+
+def locate(rows: Rows, columns: int) -> Located:
+    """Find the cells of a page. Raises SourceError where its lengths do not add up."""
     if len(rows.data) > PAGE_BYTES_MAX:
         raise SourceError(f"a result page of {len(rows.data)} bytes", next_step="lower page_rows")
     # Each cell has at least its length: a wild row count must not become a large allocation.
-    if rows.count * len(kinds) * 4 > len(rows.data) - rows.offset:
+    if rows.count * columns * 4 > len(rows.data) - rows.offset:
         raise broken_page()
     data = np.frombuffer(rows.data, np.uint8)
-    starts = np.empty((len(kinds), rows.count), np.int64)
-    lengths = np.empty((len(kinds), rows.count), np.int32)
-    if kernels.index_cells(data, rows.offset, starts, lengths) != len(data):
+    starts = np.empty((columns, rows.count), np.int32)
+    lengths = np.empty((columns, rows.count), np.int32)
+    if ready(kernels.index_cells)(data, rows.offset, starts, lengths) != len(data):
         raise broken_page()
-    arrays: list[pa.Array] = []
-    rejects: list[tuple[int, int, str]] = []
-    for number, kind in enumerate(kinds):
-        array, bad = _column(_Column(kind, rows.data, data, starts[number], lengths[number]))
-        arrays.append(array)
-        rejects += [(row, number, reason) for row, reason in bad]
-    return Columns(arrays, rejects)
+    return Located(rows.data, data, starts, lengths)
+
+
+def decode(rows: Rows, kinds: Sequence[CqlType]) -> Columns:
+    """As :func:`.decode.decode`. Raises SourceError where the page's lengths do not add up."""
+    return locate(rows, len(kinds)).columns(kinds)
 
 
 def _column(cells: _Column) -> tuple[pa.Array, list[tuple[int, str]]]:
@@ -119,7 +147,7 @@ def _fixed(cells: _Column, size: int) -> _Found:
     name = cells.kind.name
     out = np.zeros(cells.rows * size, np.uint8)
     state = np.empty(cells.rows, np.uint8)
-    bad = kernels.fixed(cells.data, cells.starts, cells.lengths, size, size <= 8, out, state)
+    bad = ready(kernels.fixed)(cells.data, cells.starts, cells.lengths, size, size <= 8, out, state)
     if name == "boolean":
         return _array(pa.bool_(), state, np.packbits(out != 0, bitorder="little")), _bad(state) if bad else []
     values: npt.NDArray[Any] = out
@@ -142,14 +170,14 @@ def _variable(cells: _Column) -> _Found:
     offsets = np.empty(cells.rows + 1, np.int32)
     out = np.empty(int(np.maximum(cells.lengths, 0).sum(dtype=np.int64)), np.uint8)
     state = np.empty(cells.rows, np.uint8)
-    kernels.variable(cells.data, cells.starts, cells.lengths, offsets, out, state)
+    ready(kernels.variable)(cells.data, cells.starts, cells.lengths, offsets, out, state)
     return _array(pa.binary() if cells.kind.name == "blob" else pa.utf8(), state, offsets, out), []
 
 
 def _varints(cells: _Column) -> _Found | None:
     out = np.zeros(cells.rows, np.int64)
     state = np.empty(cells.rows, np.uint8)
-    if kernels.varints(cells.data, cells.starts, cells.lengths, out, state) < 0:
+    if ready(kernels.varints)(cells.data, cells.starts, cells.lengths, out, state) < 0:
         return None
     return _array(pa.int64(), state, out), _bad(state)
 
@@ -158,6 +186,6 @@ def _decimals(cells: _Column) -> _Found | None:
     offsets = np.empty(cells.rows + 1, np.int32)
     out = np.empty(cells.rows * kernels.DECIMAL_TEXT_MAX, np.uint8)
     state = np.empty(cells.rows, np.uint8)
-    if kernels.decimals(cells.data, cells.starts, cells.lengths, PLAIN_ZEROS_MAX, offsets, out, state) < 0:
+    if ready(kernels.decimals)(cells.data, cells.starts, cells.lengths, PLAIN_ZEROS_MAX, offsets, out, state) < 0:
         return None
     return _array(pa.utf8(), state, offsets, out[: offsets[-1]].copy()), _bad(state)

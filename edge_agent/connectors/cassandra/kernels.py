@@ -32,7 +32,7 @@ def _signed(data: Any, at: Any, size: Any) -> Any:
     return value
 
 
-@kernel(f"int64({_PAGE}, int64, int64[:, ::1], int32[:, ::1])")
+@kernel(f"int64({_PAGE}, int64, int32[:, ::1], int32[:, ::1])")
 def index_cells(data: Any, at: int, starts: Any, lengths: Any) -> int:
     """Offset and length of every cell, as [column, row]; length -1 is null. Returns the end, or -1 past the page."""
     width, rows = starts.shape
@@ -61,12 +61,12 @@ def index_cells(data: Any, at: int, starts: Any, lengths: Any) -> int:
     return at
 
 
-@kernel(f"int64({_PAGE}, int64[::1], int32[::1], int64, boolean, uint8[::1], uint8[::1])")
+@kernel(f"int64({_PAGE}, int32[::1], int32[::1], int64, boolean, uint8[::1], uint8[::1])")
 def fixed(data: Any, starts: Any, lengths: Any, size: int, swap: bool, out: Any, state: Any) -> int:
     """Cells of ``size`` bytes side by side in ``out``, byte order swapped or kept. Returns the bad ones."""
     bad = 0
     for row in range(starts.shape[0]):
-        at, to = starts[row], row * size
+        at, to = np.int64(starts[row]), row * size
         if lengths[row] == size:
             state[row] = VALUE
             if swap:
@@ -83,13 +83,13 @@ def fixed(data: Any, starts: Any, lengths: Any, size: int, swap: bool, out: Any,
     return bad
 
 
-@kernel(f"int64({_PAGE}, int64[::1], int32[::1], int32[::1], uint8[::1], uint8[::1])")
+@kernel(f"int64({_PAGE}, int32[::1], int32[::1], int32[::1], uint8[::1], uint8[::1])")
 def variable(data: Any, starts: Any, lengths: Any, offsets: Any, out: Any, state: Any) -> int:
     """Cells of any size one behind the other in ``out``; ``offsets`` (rows + 1) gets where each begins."""
     to = 0
     for row in range(starts.shape[0]):
         offsets[row] = to
-        at = starts[row]
+        at = np.int64(starts[row])
         length = lengths[row]
         if length < 0:
             state[row] = NULL
@@ -102,7 +102,7 @@ def variable(data: Any, starts: Any, lengths: Any, offsets: Any, out: Any, state
     return 0
 
 
-@kernel(f"int64({_PAGE}, int64[::1], int32[::1], int64[::1], uint8[::1])")
+@kernel(f"int64({_PAGE}, int32[::1], int32[::1], int64[::1], uint8[::1])")
 def varints(data: Any, starts: Any, lengths: Any, out: Any, state: Any) -> int:
     """Whole numbers of up to 8 bytes as int64. Returns the bad ones, or -1 where one is longer."""
     bad = 0
@@ -117,11 +117,11 @@ def varints(data: Any, starts: Any, lengths: Any, out: Any, state: Any) -> int:
             return -1
         else:
             state[row] = VALUE
-            out[row] = _signed(data, starts[row], length)
+            out[row] = _signed(data, np.int64(starts[row]), length)
     return bad
 
 
-@kernel(f"int64({_PAGE}, int64[::1], int32[::1], int64, int32[::1], uint8[::1], uint8[::1])")
+@kernel(f"int64({_PAGE}, int32[::1], int32[::1], int64, int32[::1], uint8[::1], uint8[::1])")
 def decimals(data: Any, starts: Any, lengths: Any, zeros_max: int, offsets: Any, out: Any, state: Any) -> int:
     """Texts of decimals, as ``cells.decimal_text`` writes them. Returns the bad ones, or -1 where one needs the plain
     reader: more than 8 bytes of digits, or a scale that is written as an exponent."""
@@ -139,8 +139,8 @@ def decimals(data: Any, starts: Any, lengths: Any, zeros_max: int, offsets: Any,
             continue
         if length > 12:
             return -1
-        scale = _signed(data, starts[row], 4)
-        value = _signed(data, starts[row] + 4, length - 4)
+        scale = _signed(data, np.int64(starts[row]), 4)
+        value = _signed(data, np.int64(starts[row]) + 4, length - 4)
         magnitude = np.uint64(value)
         if value < 0:
             magnitude = np.uint64(0) - magnitude

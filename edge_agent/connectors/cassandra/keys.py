@@ -45,12 +45,15 @@ def forms(kind: CqlType, value: Any, role: str) -> list[bytes]:
     return found[:1] if kind.name == "decimal" and role != PARTITION else found
 
 
+def is_askable(kind: CqlType, role: str) -> bool:
+    """Whether a look-up asks for every form that values of the type can have in a key."""
+    names = {inner.name for inner in kind.walk()}
+    return not names & (_MANY_FORMS if role == PARTITION else frozenset({"time"}))
+
+
 def unaskable(array: pa.Array, kind: CqlType, role: str, rows: Rows, term: int, width: int) -> list[tuple[int, str]]:
     """(row, reason) of key values in a form that :func:`forms` does not give; ``term`` of ``width`` is its cell."""
-    names = {inner.name for inner in kind.walk()}
-    if role != PARTITION:
-        names &= {"time"}
-    if not names & _MANY_FORMS or kind.logical is None:
+    if is_askable(kind, role) or kind.logical is None:
         return []
     out: list[tuple[int, str]] = []
     cells = split(rows, width)[term]

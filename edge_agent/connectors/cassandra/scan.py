@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import pyarrow as pa
 
 from edge_agent.connectors.cassandra import decode as plain
+from edge_agent.connectors.cassandra.cqltype import CqlType
+from edge_agent.connectors.cassandra.decode import Rows
 from edge_agent.connectors.cassandra.pages import PageSize, Request
 from edge_agent.connectors.cassandra.ring import TOKEN
 from edge_agent.connectors.cassandra.select import Decode, Select
 from edge_agent.connectors.cassandra.session import Session
 from edge_agent.connectors.cassandra.shards import ranges_of
 from edge_agent.connectors.contract import Shard
+from paritree.core.placed import Placed
 
 FAST_ROWS_MIN: Final = 20_000
 """Below it, importing the compiled decoder (half a second) costs more than it saves."""
@@ -31,13 +34,29 @@ def decoder(rows: int) -> Decode:
 
 def scan(session: Session, select: Select, shard: Shard) -> Iterator[pa.RecordBatch]:
     """The shard's rows; one page in memory while the next one is on its way."""
+    decode = decoder(shard.rows_estimate)
+    for rows, kinds in _pages(session, select, shard):
+        yield select.batch(rows, kinds, decode)
+
+
+def scan_placed(session: Session, select: Select, shard: Shard) -> Iterator[pa.RecordBatch | Placed]:
+    """As :func:`scan`, in the pages' own bytes where each row can be read by itself."""
+    from edge_agent.connectors.cassandra.placing import can_place, placed  # numba takes half a second to import
+
+    if not can_place(select):
+        yield from scan(session, select, shard)
+        return
+    for rows, kinds in _pages(session, select, shard):
+        yield placed(select, rows, kinds)
+
+
+def _pages(session: Session, select: Select, shard: Shard) -> Iterator[tuple[Rows, Sequence[CqlType]]]:
     token = select.table.token
     statement = select.prepare(session, f"{token} > ? AND {token} <= ?", 2)
-    decode = decoder(shard.rows_estimate)
     size = PageSize(session.settings.page_rows)
     for each in ranges_of(shard):
         values = (TOKEN.pack(each.start), TOKEN.pack(each.end))
         doing = f"scanning {select.table.label}, tokens ({each.start}, {each.end}]"
         for page in session.pages(Request(statement, values, doing, each.hosts, size)):
             if page.rows.count:
-                yield select.batch(page.rows, statement.kinds, decode)
+                yield page.rows, statement.kinds

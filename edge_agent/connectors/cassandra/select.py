@@ -78,7 +78,7 @@ class Select:
     def batch(self, rows: Rows, kinds: Sequence[CqlType], decode: Decode) -> pa.RecordBatch:
         """The record batch of a page's rows, with every reject under its logical column."""
         found = decode(rows, kinds)
-        rejects = [(row, name, reason) for row, term, reason in found.rejects for name in self.names[term]]
+        rejects = self.rejected(found)
         if self.witness is not None and found.arrays[self.witness].null_count:
             name = self.names[self.witness][0]
             refused = {row for row, term, _ in found.rejects if term == self.witness}
@@ -87,8 +87,16 @@ class Select:
         for term, kind, role in self.exact:
             bad = unaskable(found.arrays[term], kind, role, rows, term, len(kinds))
             rejects += [(row, name, reason) for row, reason in bad for name in self.names[term]]
+        return self.assembled(found, rows.count, rejects)
+
+    def assembled(self, found: Columns, rows: int, rejects: Sequence[columns.Reject]) -> pa.RecordBatch:
+        """The record batch of decoded terms."""
         arrays = [found.arrays[term] for term in self.items]
-        return columns.assemble(self.binding.columns, arrays, rows.count, rejects)
+        return columns.assemble(self.binding.columns, arrays, rows, rejects)
+
+    def rejected(self, found: Columns) -> list[columns.Reject]:
+        """What no carrier holds, under its logical columns."""
+        return [(row, name, reason) for row, term, reason in found.rejects for name in self.names[term]]
 
 
 def _carries(given: str, wanted: str) -> bool:
