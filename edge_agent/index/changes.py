@@ -141,6 +141,10 @@ class Replaced:
     removed: int
     unsettled: Mapping[bytes, frozenset[bytes]]
 
+    def plus(self, other: Replaced) -> Replaced:
+        """Both together."""
+        return Replaced(self.added + other.added, self.removed + other.removed, {**self.unsettled, **other.unsettled})
+
 
 class Refreshable(Protocol):
     """A durable index as those see it who follow its source; ``edge_agent.index.durable.DurableIndex``.

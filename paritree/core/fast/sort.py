@@ -21,15 +21,23 @@ def sort_run(key_digests: U8, row_digests: U8, locators: pa.Array) -> tuple[U8, 
 
     Raises InvariantBroken for arrays that do not fit each other, ConfigError where numba cannot be used.
     """
+    return gathered(sorted_order(key_digests, row_digests), key_digests, row_digests, locators)
+
+
+def gathered(
+    order: NDArray[np.int64], key_digests: U8, row_digests: U8, locators: pa.Array
+) -> tuple[U8, U8, pa.LargeBinaryArray]:
+    """The same three in another order: ``order`` (n,) is a permutation of their rows. Raises as :func:`sort_run`."""
     rows = len(locators)
     keys, digests = _checked(key_digests, rows), _checked(row_digests, rows)
     offsets, data = _spans(locators)
-    order = sorted_order(keys, digests)
+    if len(order) != rows or (rows and (int(order.min()) < 0 or int(order.max()) >= rows)):
+        raise InvariantBroken(f"an order of {len(order)} rows for {rows}")
     sorted_keys, sorted_digests = np.empty_like(keys), np.empty_like(digests)
     offsets_out = np.zeros(rows + 1, np.int64)
     data_out = np.empty(int(offsets[-1] - offsets[0]) + WIDE, np.uint8)
     written = kernel("gather")(
-        order,
+        np.ascontiguousarray(order),
         keys.ctypes.data,
         digests.ctypes.data,
         offsets.ctypes.data,

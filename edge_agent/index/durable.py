@@ -1,0 +1,259 @@
+"""The index of a dataset that outlives sweeps and processes: a folder with runs, sums and a manifest.
+
+One process at a time may write. Every call that changes something is one step on the disk (see ``shelf``); views stay
+as they are while they are read, whatever happens meanwhile.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Self
+
+from edge_agent.index.applying import moved_by, tally_of
+from edge_agent.index.changes import Applied, Changes, Reached, Replaced, Rescanned, ShardState
+from edge_agent.index.digests import as_digests, distinct
+from edge_agent.index.disk import Disk, Step, unwatched
+from edge_agent.index.entries import locators_of
+from edge_agent.index.installing import installed
+from edge_agent.index.manifest import Unusable
+from edge_agent.index.recount import recount, recounted
+from edge_agent.index.replacing import replaced_by
+from edge_agent.index.rest import RestKey
+from edge_agent.index.run import RunRows
+from edge_agent.index.shelf import Shelf, locked
+from edge_agent.index.state import Fault, HeldChanges, HeldRun, Identity, State
+from edge_agent.index.tally import Tally, counted, plus
+from edge_agent.index.view import View, runs_of
+
+
+class DurableIndex:
+    """One dataset's index in one folder, open for writing. Thread-safe; close it after use.
+
+    ``why_not`` says why there is nothing to read yet (no index, a damaged one, one of something else), "" when there
+    is: then :meth:`view` gives it. Implements ``Refreshable``.
+    """
+
+    def __init__(self, shelf: Shelf, identity: Identity, clock: Callable[[], float], lock: int) -> None:
+        """Use :meth:`open`."""
+        self.shelf = shelf
+        self.identity = identity
+        self._clock = clock
+        self._lock = lock
+
+    @classmethod
+    def open(
+        cls,
+        folder: Path,
+        identity: Identity,
+        *,
+        key: RestKey | None = None,
+        digester: str = "compiled",
+        clock: Callable[[], float] = time.time,
+        at: Step = unwatched,
+    ) -> Self:
+        """Lock the folder, which is made if need be, and read what is in it. ``clock`` gives seconds since 1970.
+
+        Raises ConfigError where another process has it, where it cannot be used, or is encrypted and no key is given.
+        """
+        lock = locked(folder)
+        try:
+            shelf = Shelf(Disk(folder, key, at), digester)
+            shelf.load(identity)
+            return cls(shelf, identity, clock, lock)
+        except BaseException:
+            os.close(lock)
+            raise
+
+    def close(self) -> None:
+        """Let go of the folder. Views stay readable. Idempotent."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # --- reading ----------------------------------------------------------------------------------------------------
+
+    @property
+    def why_not(self) -> str:
+        return self.shelf.why_not
+
+    def view(self) -> View:
+        """The index as it is now. Raises Unusable while there is none."""
+        if self.shelf.view is None:
+            raise Unusable(f"there is no index to read: {self.why_not}")
+        return self.shelf.view
+
+    @property
+    def reached(self) -> Reached:
+        """How far it came, as of the last step."""
+        return self.view().state.reached
+
+    @property
+    def shards(self) -> Mapping[str, ShardState]:
+        """The shards that were scanned, by name."""
+        shards = self.view().state.scanned
+        return {held.name: ShardState(held.name, held.shard, held.sum.count, held.as_of) for held in shards}
+
+    def age_s(self) -> float:
+        """Seconds since the moment for which all of it is proven."""
+        return max(0.0, self._clock() - self.view().state.as_of)
+
+    def locators(self, keys: Iterable[bytes]) -> Mapping[bytes, frozenset[bytes]]:
+        """The locators that the index has for key digests."""
+        return locators_of(self.view().layers, distinct(as_digests(keys)))
+
+    # --- steps ------------------------------------------------------------------------------------------------------
+
+    def run_path(self) -> Path:
+        """Where the next run is to be written (``ScanTask.run_path``), on the disk of the index."""
+        return self.shelf.disk.folder / self.shelf.new_file("run")
+
+    def forget(self, runs: Iterable[Path]) -> None:
+        """Remove runs that came to nothing."""
+        for path in runs:
+            path.unlink(missing_ok=True)
+            path.with_suffix(".partial").unlink(missing_ok=True)
+
+    def install(
+        self,
+        shards: Sequence[Rescanned],
+        reached: Reached,
+        *,
+        engine: str,
+        scan_s: float = 0.0,
+        notes: Sequence[str] = (),
+    ) -> None:
+        """Make these shards the whole index, in place of whatever was there. Raises SourceError."""
+        with self.shelf.writing:
+            state = installed(self.shelf.disk, self.identity, shards, self.shelf.digester)
+            state = replace(
+                state,
+                engine=engine,
+                reached=reached,
+                scan_s=scan_s,
+                notes=tuple(notes),
+                built_at=self._clock(),
+                generation=0 if self.shelf.view is None else self.shelf.view.state.generation,
+            )
+            self.shelf.commit(state, sums=True, fresh=runs_of(state))
+
+    def apply(self, changes: Changes, reached: Reached | None = None) -> Applied:
+        """Take over keys that were read again; ``reached`` where this batch completes what led up to it.
+
+        Raises SourceError (disk full, damaged run): then the index is as it was.
+        """
+        with self.shelf.writing:
+            view = self.view()
+            moved = moved_by(view.layers, changes, self.shelf.digester, ruled=self.identity.ruled)
+            state = replace(view.state, duplicates=view.state.duplicates + moved.duplicates)
+            self._step([(moved.rows, moved.tally)], state, reached)
+            return moved.applied
+
+    def advance(self, reached: Reached) -> None:
+        """Nothing (more) changed up to there. Raises SourceError."""
+        self._step([], None, reached)
+
+    def replace(
+        self, shards: Sequence[Rescanned], *, dropped: Sequence[str] = (), reached: Reached | None = None
+    ) -> Replaced:
+        """Replace what shards of those names hold (or add new ones) and forget the dropped ones, all at once.
+
+        Faults of those shards are repaired by it. Raises SourceError: then the index is as it was.
+        """
+        with self.shelf.writing:
+            old = view = self.view()
+            outcome, damaged = Replaced(0, 0, {}), False
+            written: list[HeldRun] = []
+            gone = [name for name in dropped if view.state.named(name) is not None]
+            try:
+                for name, one in [*((one.name, one) for one in shards), *((name, None) for name in gone)]:
+                    work = replaced_by(view, self.shelf.disk, name, one, self.shelf.digester)
+                    state = self._with_changes(work.state, work.loose, tally_of(work.loose, self.shelf.digester))
+                    written += [held.run for held in state.changes[len(view.state.changes) :]]
+                    view = self.shelf.viewed(state, view)
+                    outcome, damaged = outcome.plus(work.outcome), damaged or work.damaged
+                names = {*(one.name for one in shards), *gone}
+                state = self._repaired(view, names, damaged)
+                fresh = [run for run in runs_of(state) if run.file not in old.state.files]
+                self._commit(state, reached, sums=True, fresh=fresh)
+            except BaseException:
+                self.shelf.unwrite(run.file for run in written)
+                raise
+            return outcome
+
+    def doubt(self, place: str, reason: str) -> None:
+        """Something is wrong there: the index is not called equal to anything until :meth:`trust` is."""
+        with self.shelf.writing:
+            state = self.view().state
+            others = tuple(fault for fault in state.faults if fault.place != place)
+            self._commit(replace(state, faults=(*others, Fault(place, reason, self._clock()))))
+
+    def trust(self, place: str) -> None:
+        """What was wrong there is repaired."""
+        with self.shelf.writing:
+            state = self.view().state
+            others = tuple(fault for fault in state.faults if fault.place != place)
+            if others != state.faults:
+                self._commit(replace(state, faults=others))
+
+    # --- how a step is made -----------------------------------------------------------------------------------------
+
+    def _step(self, moves: Sequence[tuple[RunRows, Tally]], state: State | None, reached: Reached | None) -> None:
+        """Write runs of changes, if they have rows, and commit, if anything is new."""
+        with self.shelf.writing:
+            old = self.view().state
+            state = old if state is None else state
+            before = len(state.changes)
+            for rows, tally in moves:
+                state = self._with_changes(state, rows, tally)
+            written = [held.run for held in state.changes[before:]]
+            if written or (reached is not None and reached != old.reached):
+                try:
+                    self._commit(state, reached, sums=bool(written))
+                except BaseException:
+                    self.shelf.unwrite(run.file for run in written)
+                    raise
+
+    def _with_changes(self, state: State, rows: RunRows, tally: Tally) -> State:
+        """The state with a run of changes, which is written, and all that it moves but duplicates."""
+        if not len(rows):
+            return state
+        run = self.shelf.put(rows)
+        shards = dict(state.shards)
+        for id_, total in tally.shards.items():
+            held = shards.get(id_, state.loose)
+            shards[id_] = replace(held, sum=plus(held.sum, total))
+        return replace(
+            state,
+            shards=shards,
+            sums=state.sums.plus(tally.sums),
+            probe=state.probe.plus(tally.probe),
+            dead=counted(state.dead, tally.dead),
+            changes=(*state.changes, HeldChanges(state.next_number, run)),
+            next_number=state.next_number + 1,
+        )
+
+    def _repaired(self, view: View, names: set[str], damaged: bool) -> State:
+        """The view's state after its shards of those names were replaced."""
+        state = replace(view.state, faults=tuple(f for f in view.state.faults if f.place not in names))
+        if not damaged:
+            return state
+        anew = recount(view.layers, self.shelf.digester, ruled=self.identity.ruled)
+        return recounted(state, anew, self._clock(), replaced=names)
+
+    def _commit(
+        self, state: State, reached: Reached | None = None, *, sums: bool = False, fresh: Sequence[HeldRun] = ()
+    ) -> None:
+        if reached is not None:
+            as_of = state.reached.as_of if reached.as_of is None else reached.as_of
+            state = replace(state, reached=replace(reached, as_of=as_of))
+        self.shelf.commit(state, sums=sums, fresh=fresh)

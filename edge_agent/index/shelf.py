@@ -1,0 +1,140 @@
+"""The files of an index, and the one way in which they change: new ones beside the old, then the manifest.
+
+    write runs and sums ── sync each ── sync folder ── write manifest beside ── sync ── RENAME ── sync folder ── remove
+
+A crash before the rename leaves the old index, after it the new one. What neither names is removed when it is opened.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from threading import RLock
+from typing import Final
+
+from edge_agent.index import manifest
+from edge_agent.index.disk import Disk
+from edge_agent.index.manifest import Unusable
+from edge_agent.index.rest import is_sealed
+from edge_agent.index.run import RunRows, put_run
+from edge_agent.index.state import HeldRun, Identity, State
+from edge_agent.index.view import View, open_runs, runs_of
+from paritree.core.errors import ConfigError, ParitreeError, SourceError
+
+LOCK: Final = ".lock"
+
+
+class Shelf:
+    """``view`` is the index as it is, or None; then ``why_not`` says why. Steps are made under ``writing``."""
+
+    def __init__(self, disk: Disk, digester: str) -> None:
+        self.disk = disk
+        self.digester = digester
+        self.writing = RLock()
+        self.view: View | None = None
+        self.why_not = ""
+        self._next_file = 1
+
+    def load(self, identity: Identity) -> None:
+        """Read what is there and remove garbage. Raises ConfigError where it is encrypted and no key is given."""
+        try:
+            self.view = read_view(self.disk, self.digester, identity)
+            self._next_file = self.view.state.next_file
+        except FileNotFoundError as error:
+            self.why_not = f"its file {Path(str(error.filename or error)).name} is gone"
+        except SourceError as error:
+            self.why_not = error.message
+        manifest.collect_garbage(self.disk, None if self.view is None else self.view.state)
+
+    def new_file(self, ending: str) -> str:
+        """A name that no file of the index has or had since it was opened."""
+        with self.writing:
+            self._next_file += 1
+            return f"{self._next_file - 1:06d}.{ending}"
+
+    def put(self, rows: RunRows) -> HeldRun:
+        """Write a run that the next step names. Raises SourceError."""
+        name = self.new_file("run")
+        try:
+            return HeldRun(name, len(rows), put_run(self.disk, name, rows))
+        except BaseException:
+            self.unwrite([name])
+            raise
+
+    def viewed(self, state: State, known: View) -> View:
+        """A state as a view, whether it is the index already or not. Raises SourceError."""
+        return View(state, open_runs(self.disk, runs_of(state), known.runs), self.digester)
+
+    def commit(self, state: State, *, sums: bool = False, fresh: Sequence[HeldRun] = ()) -> None:
+        """Make a state the index; ``sums`` when they changed. ``fresh`` are runs that were not synced yet.
+
+        Raises SourceError: then the index is as it was, and what this call wrote is removed. Fresh runs stay.
+        """
+        with self.writing:
+            old = set() if self.view is None else self.view.state.files
+            name = self.new_file("sums") if sums else ""
+            try:
+                for held in fresh:
+                    self.disk.sync(held.file)
+                if sums:
+                    checksum = manifest.store_sums(self.disk, name, state.sums, state.probe)
+                    state = replace(state, sums_file=name, sums_checksum=checksum)
+                state = replace(state, generation=state.generation + 1, next_file=self._next_file)
+                known = {} if self.view is None else self.view.runs
+                view = View(state, open_runs(self.disk, runs_of(state), known), self.digester)
+                manifest.store(self.disk, state)
+            except FileNotFoundError as error:
+                self.unwrite({name} - {""})
+                raise SourceError(f"a run of the index has gone: {error}", next_step="rebuild the index") from error
+            except BaseException:
+                self.unwrite({name} - {""})
+                raise
+            self.view = view
+            self.why_not = ""
+            self.disk.sync_folder()  # only after this can no crash bring the old manifest back
+            for left in sorted(old - state.files):
+                self.disk.remove(left)
+
+    def unwrite(self, names: Iterable[str]) -> None:
+        """Remove what a step that failed wrote; what cannot be removed now is garbage when the index is opened."""
+        for name in names:
+            with suppress(ParitreeError):
+                self.disk.remove(name)
+
+
+def read_view(disk: Disk, digester: str, identity: Identity | None = None) -> View:
+    """The index in a folder, without locking it. ``identity``: what it has to be of.
+
+    Raises Unusable; FileNotFoundError where a writer changed it meanwhile (try again) or a file was lost; ConfigError
+    where it is encrypted and no key is given.
+    """
+    path = disk.folder / manifest.MANIFEST
+    if path.exists() and disk.key is not None and not is_sealed(path):
+        raise Unusable("it is not encrypted, and a key is named")
+    state = manifest.load(disk)
+    if identity is not None and (why := state.identity.changed(identity)):
+        raise Unusable(why)
+    return View(state, open_runs(disk, runs_of(state), {}), digester)
+
+
+def locked(folder: Path) -> int:
+    """A handle that locks the folder for writing, which is made if need be. Raises ConfigError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise ConfigError(
+            f"index {folder}: cannot be used: {error.strerror}", next_step="name a folder that this user can write"
+        ) from None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise ConfigError(
+            f"index {folder}: another process has it open", next_step="stop the agent that runs over it"
+        ) from None
+    return handle
