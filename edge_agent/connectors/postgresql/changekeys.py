@@ -86,8 +86,8 @@ class KeyColumns:
             for kind, items in zip(kinds, columns, strict=True)
         ]
         names = sql.SQL(", ").join(map(sql.Identifier, self.sources))
-        places = sql.SQL(", ".join(f"${number + 1}" for number in range(len(params))))
-        rows = sql.SQL("(SELECT * FROM ROWS FROM (unnest({})) AS paritree ({}))").format(places, names)
+        lists = sql.SQL(", ".join(f"pg_catalog.unnest(${number + 1})" for number in range(len(params))))
+        rows = sql.SQL("(SELECT * FROM ROWS FROM ({}) AS paritree ({}))").format(lists, names)
         result = lookup.execute(session, self.projection.select(rows), params)
         return [batch for found in lookup.tuples_of(result) for batch in decode_batches(self.projection, found, PLAIN)]
 

@@ -125,21 +125,22 @@ class PostgresqlChanges(ChangeSource):
                 slot.advance(session, self.slot, state.lsn)
                 reached = slot.flushed(session)
                 reader = self._reader(session, keys, shape)
-                told = 0
-                batches = self._peek(session, reader, keys_max)
-                for batch in batches:
-                    yield ChangeBatch(batch, None, reader.changes - told)
-                    told = reader.changes
+                waiting, told = keys.empty(), 0
+                for batch in self._peek(session, reader, keys_max):
+                    if waiting.num_rows:  # the last batch waits for its mark
+                        yield ChangeBatch(waiting, None, reader.changes - told)
+                        told = reader.changes
+                    waiting = batch
                 seen = seen or marker in reader.marks
                 ended = reader.messages < PEEK_MESSAGES
-                lsn = max(state.lsn, reader.committed, reached if ended else 0)
                 if ended and not seen:
                     raise SourceError(
                         "postgresql: the marker did not come out of the slot: how far it was read is not proven",
                         retryable=True,
                     )
+                lsn = max(state.lsn, reader.committed, reached if ended else 0)
                 state = State(state.system, self.slot, lsn, shape)
-                yield ChangeBatch(keys.empty(), state.mark(), reader.changes - told)
+                yield ChangeBatch(waiting, state.mark(), reader.changes - told)
 
     def acknowledge(self, mark: Mark) -> None:
         """Move the slot on to the mark."""

@@ -73,8 +73,8 @@ def _select(projection: Projection, sought: list[Output], literals: Sequence[sql
         output.expression + equal + sql.SQL("{}.{}").format(sql.Identifier("paritree.key"), name)
         for output, equal, name in zip(sought, equals, names, strict=True)
     ]
-    condition = sql.SQL("EXISTS (SELECT FROM pg_catalog.unnest({}) AS {} ({}) WHERE {})").format(
-        sql.SQL(", ").join(literals),
+    condition = sql.SQL("EXISTS (SELECT FROM ROWS FROM ({}) AS {} ({}) WHERE {})").format(
+        sql.SQL(", ").join(sql.SQL("pg_catalog.unnest({})").format(literal) for literal in literals),
         sql.Identifier("paritree.key"),
         sql.SQL(", ").join(names),
         sql.SQL(" AND ").join(parts),
