@@ -8,11 +8,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from msgpack import packb
 
 from paritree.core.errors import ConfigError, InvariantBroken
 from paritree.core.types import LogicalType
+
+if TYPE_CHECKING:
+    from paritree.core.scope import Bucket
 
 CANONICAL_VERSION = 1
 EMPTY_COLLECTIONS = ("keep", "null")
@@ -134,7 +138,8 @@ class BoundColumn:
 class Binding:
     """One dataset as one region stores it. ``where`` exists for ad hoc ``diff`` only (an SQL predicate).
 
-    ``key`` names the columns of a look-up; () where rows cannot be looked up, because their key is the whole row.
+    ``key`` names the columns of a look-up; () where rows cannot be looked up, because their key is the whole row. With
+    a ``bucket`` only its rows are wanted: a source may be asked for them, and what it gives is sifted (``core.sieve``).
     """
 
     dataset: str
@@ -143,6 +148,7 @@ class Binding:
     columns: tuple[BoundColumn, ...]
     where: str | None = None
     options: Mapping[str, str] = field(default_factory=dict)
+    bucket: Bucket | None = None
 
     def column(self, name: str) -> BoundColumn:
         """The bound column of that logical name. Raises KeyError."""
@@ -158,9 +164,11 @@ class Binding:
     @property
     def binding_id(self) -> bytes:
         """16 bytes that change with anything in the binding: a changed binding means another index."""
-        parts = [self.dataset, self.table, list(self.key), self.where, sorted(self.options.items())]
+        parts: list[object] = [self.dataset, self.table, list(self.key), self.where, sorted(self.options.items())]
         columns = [
             [c.name, sorted_spec(c.type.spec()), c.source, c.expression, c.constant, list(c.parts), c.joiner]
             for c in sorted(self.columns, key=lambda c: c.name.encode())
         ]
+        if self.bucket is not None:
+            parts.append([self.bucket.cut.scope.name, self.bucket.content])
         return hashlib.blake2b(packb([parts, columns]), digest_size=16).digest()
