@@ -28,7 +28,7 @@ class Agreement:
 
     def holds(self, suspect: Suspect) -> bool:
         """Whether every region has the row and all agree, though their digests may differ."""
-        return bool(self.tolerant) and not suspect.missing_in and self._agree(suspect, list(suspect.versions))
+        return bool(self.tolerant) and self._agree(suspect, list(suspect.versions))
 
     def groups(self, suspect: Suspect) -> list[list[str]]:
         """The regions that have the key, grouped so that each group agrees; the largest first, then by name.

@@ -184,6 +184,14 @@ def test_without_every_digest_nothing_agrees(lost: str) -> None:
         suspect = looked(cut, cut)
         assert suspect.fate is Fate.CONFIRMED
         assert AGREEMENT.groups(suspect) == [["a"], ["b"]]
+    none = {name: replace(each, **{lost: ()}) for name, each in shown.items()}
+    assert finding(**none).columns == (("amount",) if lost == "shifted" else ())
+
+
+def test_digests_of_one_row_say_nothing_of_two() -> None:
+    shown = amounts("0.19", "0.21")
+    two = replace(shown["b"], fresh=look(row("0.21"), row("9")).fresh)
+    assert looked({"a": shown["a"], "b": two}).fate is Fate.OPEN
 
 
 def test_without_a_tolerance_agreement_is_equality() -> None:

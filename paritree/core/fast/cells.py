@@ -93,9 +93,8 @@ def _of_floats(array: pa.Array, width: Fraction) -> _Found | None:
         values, product = np.where(decided, values, 0.0), np.where(decided, product, 0.0)
     error = _rounding_error(values, float(q), product)
     cells = np.floor(product / float(p))
-    low, high = cells * float(p), (cells + 1.0) * float(p)
-    cells -= (product < low) | ((product == low) & (error < 0.0))
-    cells += (product > high) | ((product == high) & (error >= 0.0))
+    border = cells * float(p)  # never too low: the quotient of a product at or above it is not rounded below the cell
+    cells -= (product < border) | ((product == border) & (error < 0.0))
     return _Found(cells.astype(np.int64), decided)
 
 

@@ -138,6 +138,14 @@ def test_usual_values_are_decided_on_borders_too(name: str, array: pa.Array, tol
     assert assert_equal_to_plain(array, tolerant(name, tolerance)) == len(array)
 
 
+@pytest.mark.parametrize("tolerance", TOLERANCES)
+def test_the_smallest_floats(tolerance: str) -> None:
+    """Their quotients underflow to zeros of either sign."""
+    tiny = [sign * steps * 5e-324 for sign in (1, -1) for steps in (0, 1, 2, 3)]
+    decided = assert_equal_to_plain(pa.array([*tiny, 2.0**-1022, -(2.0**-1022)]), tolerant("float", tolerance))
+    assert decided is None or decided == 10
+
+
 def test_slices_have_the_cells_of_their_rows() -> None:
     for name, array in MOSTLY[:5]:
         holed = pc.if_else(pa.array([n % 7 != 0 for n in range(len(array))]), array, pa.scalar(None, array.type))
