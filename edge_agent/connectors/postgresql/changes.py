@@ -27,7 +27,7 @@ from edge_agent.connectors.postgresql.copy import open_stream
 from edge_agent.connectors.postgresql.followed import Part, Shape
 from edge_agent.connectors.postgresql.primitives import Fields, Primitives
 from edge_agent.connectors.postgresql.projection import Projection
-from edge_agent.connectors.postgresql.relation import Relation
+from edge_agent.connectors.postgresql.relation import Relation, resolve
 from edge_agent.connectors.postgresql.scan import primitives
 from edge_agent.connectors.postgresql.session import Session
 from edge_agent.connectors.postgresql.tuples import TupleReader, Tuples
@@ -94,7 +94,6 @@ class PostgresqlChanges(ChangeSource):
             projection = self._projected(session, self._binding)
             followed.publish(session, projection, self._binding, self.slot)
             self._key_columns(session, projection).demand_covered(session)
-            followed.shape(session, projection.relation, self._binding, self.slot)
             lsn = slot.create(session, self.slot)
             try:
                 slot.await_older(session)
@@ -112,9 +111,10 @@ class PostgresqlChanges(ChangeSource):
             marker = secrets.token_hex(8) if proven else ""
             if proven:
                 slot.emit_marker(session, marker)
+            relation = resolve(session, self._binding.table)
+            shape = followed.shape(session, relation, self._binding, self.slot)
+            added = followed.compare(relation, state.shape, shape)
             projection = self._projected(session, self._binding)
-            shape = followed.shape(session, projection.relation, self._binding, self.slot)
-            added = followed.compare(projection.relation, state.shape, shape)
             keys = self._key_columns(session, projection)
             for part in added:
                 for batch in self._keys_of_part(session, keys, part, keys_max):

@@ -115,6 +115,12 @@ def shape(session: Session, relation: Relation, binding: Binding, publication: s
         raise RescanNeeded(f"postgresql: the publication {publication} is gone: changes since then are not known")
     read = _columns_read(binding)
     columns = session.execute(_COLUMNS, (relation.oid, read, read)).fetchone()
+    parts = _logged_parts(session, relation, read)
+    return Shape(columns[0] if columns else "", f"{found[0]}:{found[1]}:{found[6]}", tuple(parts))
+
+
+def _logged_parts(session: Session, relation: Relation, read: list[str] | None) -> list[Part]:
+    """The parts of a relation. Raises ConfigError where the log has not the changes of all of them."""
     rows = session.execute(_PARTS, (relation.oid, read, read)).fetchall()
     parts = []
     for oid, name, file, links, kind, persistence, catalogue in rows:
@@ -127,7 +133,7 @@ def shape(session: Session, relation: Relation, binding: Binding, publication: s
             f"postgresql: tables inherit from {relation}: changes of all of them cannot be followed together",
             next_step=_LEAVE_OUT,
         )
-    return Shape(columns[0] if columns else "", f"{found[0]}:{found[1]}:{found[6]}", tuple(parts))
+    return parts
 
 
 def _columns_read(binding: Binding) -> list[str] | None:
@@ -223,8 +229,7 @@ def publication_statement(relation: Relation, publication: str) -> str:
 def publish(session: Session, projection: Projection, binding: Binding, publication: str) -> None:
     """Make the publication where it is missing, and see that it fits. Raises ConfigError with what to run."""
     relation = projection.relation
-    if relation.kind not in ("r", "p"):
-        raise ConfigError(f"postgresql: {relation} is no table: its changes are not in the log", next_step=_LEAVE_OUT)
+    _logged_parts(session, relation, None)
     if lacking := uncovered(session, projection, binding):
         raise ConfigError(
             f"postgresql: the log would not have the key of {binding.dataset} for changed rows of {lacking[0][0]}",
