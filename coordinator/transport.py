@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 import grpc
@@ -14,7 +14,7 @@ from coordinator.identity import Context, Gate, agent_of
 from coordinator.link import Connection
 from coordinator.regions import Regions
 from paritree.core import limits
-from paritree.core.errors import ConfigError, PeerError
+from paritree.core.errors import ConfigError, PeerError, Unreadable
 from paritree.core.messages import PROTOCOL_VERSION, ByteClass, Hello
 from paritree.core.spiffe import AgentName
 from paritree.tls import Tls
@@ -25,6 +25,14 @@ from paritree.wire.status import abort
 _log = structlog.get_logger(__name__)
 STOP_S: Final = 5.0
 """Time that calls get to end when the server stops; agents' streams are ended by us, so it is for operators."""
+
+
+Keep = Callable[[bytes, str, str], Awaitable[None]]
+"""Takes bytes that are no message, why they are none, and the name of who sent them."""
+
+
+async def _forgotten(_data: bytes, _reason: str, _peer: str) -> None:
+    """Unreadable messages are logged, and not kept."""
 
 
 class Server:
@@ -39,12 +47,17 @@ class Server:
         name: str,
         handlers: Sequence[grpc.GenericRpcHandler[Any, Any]] = (),
         keepalive_s: float = limits.KEEPALIVE_S,
+        unreadable: Keep = _forgotten,
     ) -> None:
-        """``name`` is what the coordinator calls itself; ``handlers`` are other services that Gate knows."""
+        """``name`` is what the coordinator calls itself; ``handlers`` are other services that Gate knows.
+
+        ``unreadable`` is given what could not be read, why, and who sent it.
+        """
         self._regions = regions
         self._tls = tls
         self._trust_domain = trust_domain
         self._name = name
+        self._unreadable = unreadable
         self._server = self._build(handlers, keepalive_s)
         self.port = 0
         """The port it listens on, once started."""
@@ -90,7 +103,7 @@ class Server:
     async def _attach(self, _requests: Any, context: Context) -> None:
         try:
             agent = agent_of(context, self._trust_domain)
-            hello, size = await _read_hello(context)
+            hello, size = await _read_hello(context, self._unreadable, str(agent.uri))
             _require_fitting(hello, agent)
             link, connection = self._regions.connect(hello)
         except PeerError as error:
@@ -101,7 +114,7 @@ class Server:
         connection.welcome(self._name)
         _log.info("agent_connected", region=hello.region, agent=hello.agent)
         try:
-            await _carry(context, connection)
+            await _carry(context, connection, self._unreadable, str(agent.uri))
         except PeerError as error:  # it would be answered with the same again
             _log.warning("agent_unreadable", region=hello.region, reason=error.message)
             connection.end(error.message, kind=PeerError)
@@ -111,7 +124,7 @@ class Server:
             _log.info("agent_disconnected", region=hello.region, agent=hello.agent)
 
 
-async def _read_hello(context: Context) -> tuple[Hello, int]:
+async def _read_hello(context: Context, unreadable: Keep, peer: str) -> tuple[Hello, int]:
     """The first message and its size. Raises PeerError."""
     try:
         async with asyncio.timeout(limits.HELLO_TIMEOUT_S):
@@ -120,7 +133,11 @@ async def _read_hello(context: Context) -> tuple[Hello, int]:
         raise PeerError(f"no hello within {limits.HELLO_TIMEOUT_S:g} s", retryable=True) from None
     if not isinstance(data, bytes):
         raise PeerError("the stream ended before a hello", retryable=True)
-    message = codec.decode_from_agent(data)
+    try:
+        message = codec.decode_from_agent(data)
+    except Unreadable as error:
+        await unreadable(data, error.message, peer)
+        raise
     if not isinstance(message, Hello):
         raise PeerError("the first message of a stream is hello")
     return message, len(data)
@@ -141,11 +158,11 @@ def _require_fitting(hello: Hello, agent: AgentName) -> None:
         )
 
 
-async def _carry(context: Context, connection: Connection) -> None:
+async def _carry(context: Context, connection: Connection, unreadable: Keep, peer: str) -> None:
     """Write what is to be sent and take what arrives, until either side ends. Raises PeerError for bad messages."""
     tasks = [
         asyncio.create_task(_write(context, connection)),
-        asyncio.create_task(_read(context, connection)),
+        asyncio.create_task(_read(context, connection, unreadable, peer)),
         asyncio.create_task(_ended(connection)),
     ]
     try:
@@ -165,12 +182,16 @@ async def _write(context: Context, connection: Connection) -> None:
         connection.ledger.count_received(kind, len(data), sweep_id)
 
 
-async def _read(context: Context, connection: Connection) -> None:
+async def _read(context: Context, connection: Connection, unreadable: Keep, peer: str) -> None:
     while True:
         data = await context.read()
         if not isinstance(data, bytes):
             return
-        await connection.receive(data)
+        try:
+            await connection.receive(data)
+        except Unreadable as error:
+            await unreadable(data, error.message, peer)
+            raise
 
 
 async def _ended(connection: Connection) -> None:

@@ -52,7 +52,8 @@ def run_agent(config: AgentConfig) -> int:
     copies = copies_of(config)
     warm(lambda what: _log.info("first start on this machine", doing=what))
     with held_spool(config.spool), SharedExecutor(executor_of(config)) as shared:
-        return asyncio.run(_serve(service_of(config, copies, shared.lend), config, tls))
+        desk = desk_of(config, copies, shared.lend)
+        return asyncio.run(_serve(service_of(config, copies, shared.lend, desk), desk, config, tls))
 
 
 def agent_tls(config: AgentConfig) -> Tls:
@@ -69,11 +70,10 @@ def agent_tls(config: AgentConfig) -> Tls:
     return tls
 
 
-def service_of(config: AgentConfig, copies: Mapping[str, Copy], executor: Callable[[], Executor]) -> Service:
-    """The service over these copies, under the configured policy; ``executor`` is opened for every scan.
-
-    Raises ConfigError.
-    """
+def service_of(
+    config: AgentConfig, copies: Mapping[str, Copy], executor: Callable[[], Executor], desk: LetterDesk | None = None
+) -> Service:
+    """The service over these copies, under the configured policy; ``executor`` is opened for every scan."""
     return Service(
         config.region,
         config.name,
@@ -82,7 +82,7 @@ def service_of(config: AgentConfig, copies: Mapping[str, Copy], executor: Callab
         spool=config.spool,
         executor=executor,
         policy=policy_of(config),
-        desk=desk_of(config, copies, executor),
+        desk=desk,
     )
 
 
@@ -191,9 +191,9 @@ def executor_of(config: AgentConfig) -> Callable[[], Executor]:
     return lambda: open_executor(said.kind, said.workers, dask)
 
 
-async def _serve(service: Service, config: AgentConfig, tls: Tls) -> int:
+async def _serve(service: Service, desk: LetterDesk, config: AgentConfig, tls: Tls) -> int:
     address, leading = Address.parse(config.coordinator.address), leading_of(config)
-    session = AgentSession(service, address, tls, rng=random.Random(), leading=leading)
+    session = AgentSession(service, address, tls, rng=random.Random(), leading=leading, unreadable=desk.unreadable)
     stopped: asyncio.Future[signal.Signals] = asyncio.get_running_loop().create_future()
     _log.info("agent started", region=config.region, agent=config.name, datasets=len(service.hello().datasets))
     running = asyncio.create_task(session.run())

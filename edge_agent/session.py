@@ -37,6 +37,10 @@ STEADY_S: Final = 1.0
 """A connection that lived this long was a good one: the next reconnect starts with the short pause again."""
 
 
+def _forgotten(_data: bytes, _reason: str) -> None:
+    """Unreadable messages are counted and logged, and not kept."""
+
+
 class AgentSession:
     """One agent process's connection to its coordinator, for as long as :meth:`run` runs."""
 
@@ -51,8 +55,10 @@ class AgentSession:
         now: Callable[[], float] = time.monotonic,
         keepalive_s: float = limits.KEEPALIVE_S,
         leading: Leading = straight,
+        unreadable: Callable[[bytes, str], None] = _forgotten,
     ) -> None:
-        """``leading`` tells where to dial for ``address``: a tunnel's end, or the address itself.
+        """``leading`` tells where to dial for ``address``: a tunnel's end, or the address itself. ``unreadable`` is
+        given what could not be read, and why, in a worker thread.
 
         ``rng`` draws the pauses between dials, ``sleep`` waits them, ``now`` gives monotonic seconds.
         """
@@ -64,6 +70,7 @@ class AgentSession:
         self._now = now
         self._keepalive_s = keepalive_s
         self._leading = leading
+        self._unreadable = unreadable
         self._exchanges = Exchanges(service)
         self.ledger = ByteLedger()
         self.connected = asyncio.Event()
@@ -161,6 +168,14 @@ class AgentSession:
                 case Welcome():
                     raise PeerError("the coordinator said welcome twice", retryable=True)
 
+    async def _keep(self, data: bytes, error: PeerError) -> None:
+        """Keep what could not be read; a disk that is full must not hide what happened."""
+        _log.warning("unreadable message", bytes=len(data), reason=error.message)
+        try:
+            await asyncio.to_thread(self._unreadable, data, error.message)
+        except ParitreeError as second:
+            _log.error("an unreadable message was not kept", reason=second.message)
+
     async def _read(self, call: Call) -> ToAgent:
         """The next message, counted. Raises PeerError for the end of the stream and for what cannot be read."""
         data = await call.read()
@@ -170,6 +185,7 @@ class AgentSession:
             message = codec.decode_to_agent(data)
         except PeerError as error:
             self.ledger.count_received(ByteClass.CONTROL, len(data))
+            await self._keep(data, error)
             raise PeerError(error.message, next_step=error.next_step, retryable=True) from error
         if isinstance(message, Welcome):
             self.ledger.count_received(ByteClass.CONTROL, len(data))

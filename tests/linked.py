@@ -105,14 +105,28 @@ class Coordinator:
     regions: Regions
     server: Server
     port: int
+    unreadable: list[tuple[bytes, str, str]] = field(default_factory=list)
+    """What the coordinator could not read: the bytes, why, and from whom."""
+    unread: list[tuple[bytes, str]] = field(default_factory=list)
+    """What agents could not read: the bytes, and why."""
     _sessions: list[tuple[AgentSession, asyncio.Task[None]]] = field(default_factory=list)
+
+    async def keep(self, data: bytes, reason: str, peer: str) -> None:
+        self.unreadable.append((data, reason, peer))
 
     def dial(
         self, service: Any, tls: Tls, *, port: int = 0, keepalive_s: float = 10.0, seed: int = 1
     ) -> tuple[AgentSession, asyncio.Task[None]]:
         """Start an agent's session; ``port`` of a proxy in between."""
         address = Address.parse(f"127.0.0.1:{port or self.port}")
-        session = AgentSession(service, address, tls, rng=random.Random(seed), keepalive_s=keepalive_s)
+        session = AgentSession(
+            service,
+            address,
+            tls,
+            rng=random.Random(seed),
+            keepalive_s=keepalive_s,
+            unreadable=lambda *what: self.unread.append(what),
+        )
         task = asyncio.create_task(session.run())
         self._sessions.append((session, task))
         return session, task
@@ -143,9 +157,10 @@ async def coordinator(
         name="test",
         handlers=handlers,
         keepalive_s=keepalive_s,
+        unreadable=lambda *what: running.keep(*what),
     )
-    port = await server.start("127.0.0.1:0")
-    running = Coordinator(regions, server, port)
+    running = Coordinator(regions, server, 0)
+    running.port = await server.start("127.0.0.1:0")
     try:
         yield running
     finally:

@@ -53,5 +53,9 @@ class PeerError(ParitreeError):
     """The other process (agent or coordinator) failed, refused or sent something that cannot be used."""
 
 
+class Unreadable(PeerError):
+    """Bytes of the other process that are no message: kept as a dead letter."""
+
+
 class DeadLetter(ParitreeError):
     """A value that does not fit its logical type: the row is kept in its region, counted, never taken as equal."""

@@ -2,7 +2,7 @@
 
 With its two parts, ``requests`` and ``replies``, the only code that knows the generated messages.
 
-Encoding raises InvariantBroken for a message that the other side would have to refuse; decoding raises PeerError, and
+Encoding raises InvariantBroken for a message that the other side would have to refuse; decoding raises Unreadable, and
 nothing else, for any bytes. Arrays are little-endian on the wire; decoded ones are read-only views in native order.
 """
 
@@ -16,7 +16,7 @@ from typing import Final
 from google.protobuf.message import DecodeError, Message
 
 from paritree.core import messages as m
-from paritree.core.errors import InvariantBroken, PeerError
+from paritree.core.errors import InvariantBroken, Unreadable
 from paritree.core.limits import MESSAGE_BYTES_MAX
 from paritree.wire import validity
 from paritree.wire.frames import Cancel, FromAgent, ToAgent, Welcome
@@ -48,7 +48,7 @@ def encode_from_agent(message: FromAgent) -> bytes:
 
 
 def decode_from_agent(data: bytes) -> FromAgent:
-    """Raises PeerError."""
+    """Raises Unreadable, a PeerError."""
     with _receiving():
         message = pb.AgentMessage.FromString(data)
         match message.WhichOneof("body"):
@@ -82,7 +82,7 @@ def encode_to_agent(message: ToAgent) -> bytes:
 
 
 def decode_to_agent(data: bytes) -> ToAgent:
-    """Raises PeerError."""
+    """Raises Unreadable, a PeerError."""
     with _receiving():
         message = pb.CoordinatorMessage.FromString(data)
         match message.WhichOneof("body"):
@@ -148,8 +148,8 @@ def _receiving() -> Iterator[None]:
         raise _unreadable("it is not protobuf of this schema") from error
 
 
-def _unreadable(reason: str) -> PeerError:
-    return PeerError(f"a message cannot be read: {reason}", next_step="run the same paritree version on both sides")
+def _unreadable(reason: str) -> Unreadable:
+    return Unreadable(f"a message cannot be read: {reason}", next_step="run the same paritree version on both sides")
 
 
 def _serialized(message: Message) -> bytes:

@@ -90,6 +90,10 @@ async def test_bad_messages_cost_the_agent_its_connection_and_nobody_else(pki_di
         assert await ask(await running.link("us"), End()) == [Ended()]
         with pytest.raises(grpc.aio.AioRpcError):
             await agent.call.read()
+        kept = (
+            [(data, "spiffe://test.example/region/eu/agent/a1")] if bad in ("garbage", "empty", "hostile body") else []
+        )
+        assert [(content, peer) for content, _, peer in running.unreadable] == kept
 
 
 async def test_answers_that_nobody_asked_for_change_nothing(pki_dir: Path) -> None:
