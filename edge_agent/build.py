@@ -104,7 +104,8 @@ def build_index(
                 raise InvariantBroken(f"{snapshots.given} shards were scanned into {len(gathered.runs)} runs")
             position = snapshots.position()
             demand_same_schema()
-        letters.scanned()
+        if copy.binding.bucket is None:  # a letter outside of the bucket was not read again
+            letters.scanned()
         waited = gathered.waited + Waited(load_s=watch.waited_s)
         unheld = "" if schema.consistent else "shards were read one after the other, not from one snapshot"
         return Built(
@@ -114,7 +115,7 @@ def build_index(
             engine=connector.engine,
             scan_s=time.monotonic() - began,
             shards=len(gathered.runs),
-            notes=tuple(filter(None, (unheld, snapshots.note(), waited.note()))),
+            notes=tuple(filter(None, (unheld, snapshots.note(), waited.note(), unasked(connector, copy.binding)))),
             waited=waited,
         )
 
@@ -145,6 +146,13 @@ class Gathered:
     def index(self, digester: str) -> Index:
         """The index over all runs, in the order of the shards."""
         return Index([self.runs[number] for number in sorted(self.runs)], self.sums, self.probe, digester)
+
+
+def unasked(connector: Connector, binding: Binding) -> str:
+    """A sentence for the report where all rows had to be read to find those of a bucket, else ""."""
+    if binding.bucket is None or connector.asks(binding):
+        return ""
+    return "rows of other buckets were read too, and left out at the agent: the source cannot be asked for this bucket"
 
 
 def open_snapshots(copy: Copy, connector: Connector, executor: Executor) -> Snapshots[Any]:

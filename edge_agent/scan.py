@@ -15,6 +15,7 @@ from edge_agent.digesters import open_digester
 from edge_agent.index.run import RunRows, write_run
 from edge_agent.letters.shardfile import ShardLetters
 from edge_agent.pace import NOT_WAITED, UNLIMITED, Pacer, Throttle, Waited
+from edge_agent.reading import scanned, scanned_placed
 from edge_agent.sharing import borrowed
 from edge_agent.sketching import probe_of
 from paritree.core import limits
@@ -83,8 +84,8 @@ def _scanned(task: ScanTask) -> ShardResult:
     first_row = 0
     with borrowed(task.source, task.lent) as connector:
         pacer = Pacer(task.throttle, task.tasks)
-        scan = connector.scan_placed if task.digester == "compiled" else connector.scan
-        batches_in = scan(task.binding, task.shard)
+        scan = scanned_placed if task.digester == "compiled" else scanned
+        batches_in = scan(connector, task.binding, task.shard)
         if task.throttle.paces:
             batches_in = pacer.paced(batches_in, lambda: connector.waited_s)
         for batch in batches_in:

@@ -174,6 +174,14 @@ class Connector(ABC):
         May be called in another process than ``plan``, on a connector of its own, while the plan is open.
         """
 
+    def asks(self, binding: Binding) -> bool:
+        """Whether ``scan`` asks the source for the binding's bucket, instead of reading the rows of other buckets too.
+
+        What is asked for may be more than the bucket, never less; the caller sifts. Raises as ``plan`` does.
+        """
+        del binding
+        return False
+
     def scan_placed(self, binding: Binding, shard: Shard) -> Iterator[pa.RecordBatch | Placed]:
         """As ``scan``, for a digester that can read values where the source has put them, in its own bytes."""
         return self.scan(binding, shard)

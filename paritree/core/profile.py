@@ -163,12 +163,10 @@ class Binding:
 
     @property
     def binding_id(self) -> bytes:
-        """16 bytes that change with anything in the binding: a changed binding means another index."""
-        parts: list[object] = [self.dataset, self.table, list(self.key), self.where, sorted(self.options.items())]
+        """16 bytes that change with anything declared in the binding: a changed binding means another index."""
+        parts = [self.dataset, self.table, list(self.key), self.where, sorted(self.options.items())]
         columns = [
             [c.name, sorted_spec(c.type.spec()), c.source, c.expression, c.constant, list(c.parts), c.joiner]
             for c in sorted(self.columns, key=lambda c: c.name.encode())
         ]
-        if self.bucket is not None:
-            parts.append([self.bucket.cut.scope.name, self.bucket.content])
         return hashlib.blake2b(packb([parts, columns]), digest_size=16).digest()
