@@ -18,10 +18,8 @@ from paritree.core.messages import (
     AskDetail,
     AskSketch,
     Children,
-    Details,
     Header,
     Lists,
-    Look,
     ReplyBody,
     Sketched,
 )
@@ -50,6 +48,15 @@ def check_headers(region: str, parts: Sequence[ReplyBody], expected: Header) -> 
         header = getattr(part, "header", None)
         if header is not None and header != expected:
             raise RegionLost(region, "its answer is about another state than the one it announced")
+
+
+def header_difference(mine: tuple[str, bytes, int, bytes], chosen: tuple[str, bytes, int, bytes]) -> str:
+    """Why a region with the first header is not compared with the others; no dataset in ``chosen``: none was chosen."""
+    if not chosen[0]:
+        return "no two regions have the same profile, canonical version and key"
+    names = ("dataset", "profile", "canonical version", "dataset key")
+    differing = [name for name, a, b in zip(names, mine, chosen, strict=True) if a != b]
+    return f"its {' and '.join(differing)} differs from the other regions'"
 
 
 def nodes_answer(region: str, ask: Ask, parts: Sequence[ReplyBody]) -> Answer:
@@ -87,7 +94,8 @@ def detail_chunks(ask: AskDetail) -> list[AskDetail]:
 
     A k goes with its key digests. A sealed key that fits into no message is left out: the region searches for it.
     """
-    by_k: dict[int, list[bytes]] = {int(k): [] for k in ask.ks}
+    asked = set(ask.ks.tolist())
+    by_k: dict[int, list[bytes]] = {k: [] for k in asked}
     for digest in ask.key_digests:
         by_k.setdefault(int.from_bytes(digest[:8], "big"), []).append(digest)
     sealed = {digest: text for digest, text in ask.sealed.items() if len(text) <= _SEALED_BYTES_MAX}
@@ -104,15 +112,6 @@ def detail_chunks(ask: AskDetail) -> list[AskDetail]:
     for ks in groups:
         digests = tuple(digest for k in ks for digest in by_k[k])
         some = {digest: sealed[digest] for digest in digests if digest in sealed}
-        out.append(replace(ask, ks=np.array(ks, np.uint64), key_digests=digests, sealed=some))
+        under = np.array([k for k in ks if k in asked], np.uint64)
+        out.append(replace(ask, ks=under, key_digests=digests, sealed=some))
     return out
-
-
-def looks_answer(region: str, ask: AskDetail, parts: Sequence[ReplyBody]) -> list[Look]:
-    """The looks of all parts. Raises RegionLost where a key that was asked for by digest has no look."""
-    if not all(isinstance(part, Details) for part in parts):
-        raise RegionLost(region, "its answer is not the details that were asked for")
-    looks = [look for part in parts if isinstance(part, Details) for look in part.looks]
-    if set(ask.key_digests) - {look.key_digest for look in looks}:
-        raise RegionLost(region, "it did not look at every key that was asked for")
-    return looks

@@ -21,14 +21,15 @@ from coordinator.course import Course, Surroundings, tallies_as_json
 from coordinator.exchanges import (
     check_headers,
     chunks,
-    detail_chunks,
     gather,
-    looks_answer,
+    header_difference,
     nodes_answer,
 )
 from coordinator.halt import Rested
+from coordinator.viewing import View
 from paritree.core import limits
 from paritree.core.agreement import Agreement
+from paritree.core.columnplan import ColumnPlan
 from paritree.core.descent import Answer, Ask, Descent, Outcome
 from paritree.core.ledger import Tally
 from paritree.core.looks import Looks, Wait
@@ -42,10 +43,14 @@ from paritree.core.messages import (
     Look,
     Progress,
     Ready,
+    ReplyBody,
+    RequestBody,
     Revealed,
 )
 from paritree.core.profile import CANONICAL_VERSION, Profile
 from paritree.core.ranges import RangeFinding, bulk_loss
+from paritree.core.recollection import LookAsk
+from paritree.core.shown import Misfit
 from paritree.core.suspects import Fate, Suspect
 from paritree.wire.link import RegionLink
 
@@ -95,6 +100,7 @@ class Sweep:
     _rounds: int = field(init=False, default=0)
     _rows: dict[str, int] = field(init=False, default_factory=dict)
     _loss: RangeFinding | None = field(init=False, default=None)
+    _views: dict[str, View] = field(init=False, default_factory=dict)
     _looks: Looks | None = field(init=False, default=None)
     _found: tuple[list[Suspect], dict[str, str]] = field(init=False, default_factory=lambda: ([], {}))
 
@@ -184,6 +190,10 @@ class Sweep:
         return Exchanges(self.links, self.sweep_id, timeout_s, self._course, self._watch_cost)
 
     @property
+    def _columns(self) -> ColumnPlan:
+        return ColumnPlan.of(self.profile)
+
+    @property
     def _comparable(self) -> dict[str, Ready]:
         return {name: f.ready for name, f in self.facts.items() if f.ready is not None and not f.excluded}
 
@@ -236,7 +246,7 @@ class Sweep:
             chosen = ("", b"", 0, b"")  # all different: none is more right than another
         for name, ready in self._comparable.items():
             if ready.header.comparable != chosen:
-                self._exclude(RegionLost(name, _header_difference(ready.header.comparable, chosen)))
+                self._exclude(RegionLost(name, header_difference(ready.header.comparable, chosen)))
 
     async def _compare(self) -> tuple[list[Suspect], dict[str, str]]:
         """Descend and look over the comparable regions; start again without a region that was lost on the way."""
@@ -258,7 +268,7 @@ class Sweep:
     async def _descend(self, ready: Mapping[str, Ready]) -> Outcome:
         sealing = [name for name, r in ready.items() if r.sealed_keys]
         salt = int.from_bytes(hashlib.blake2b(self.sweep_id.encode(), digest_size=8).digest(), "big")
-        descent = Descent(ready, sealing=sealing, salt=salt)
+        descent = Descent(ready, sealing=sealing, salt=salt, columns=self._columns)
         asks = descent.start()
         while asks:
             asks = descent.receive(await self._kept({name: self._ask_nodes(name, ask) for name, ask in asks.items()}))
@@ -279,7 +289,7 @@ class Sweep:
 
     async def _look(self, outcome: Outcome) -> tuple[list[Suspect], dict[str, str]]:
         ready = self._descended
-        looks = Looks(list(ready), outcome.ks, self.options.lag_max_s, Agreement.of(self.profile))
+        looks = Looks(list(ready), outcome.ks, self.options.lag_max_s, Agreement.of(self.profile), self._columns)
         self._looks = looks
         clock = self._course.journal.clock
         if outcome.ks:
@@ -290,22 +300,28 @@ class Sweep:
                 await self._course.journal.sleep(max(0.0, asks_or_wait.until - clock()))
             else:
                 looks.receive_again(await self._ask_looks(asks_or_wait), clock())
+        if columns := looks.columns():
+            looks.receive_columns(await self._ask_looks(columns))
         incomplete: dict[str, str] = {}
         if looks.unexplained:
             reason = f"{len(looks.unexplained)} keys that differ were not shown by any region"
             incomplete = dict.fromkeys(ready, reason)
         return list(looks.suspects.values()), incomplete
 
-    async def _ask_looks(self, asks: Mapping[str, AskDetail]) -> dict[str, list[Look]]:
+    async def _ask_looks(self, asks: Mapping[str, LookAsk]) -> dict[str, list[Look]]:
         return await self._kept({name: self._ask_look(name, ask) for name, ask in asks.items()})
 
-    async def _ask_look(self, name: str, ask: AskDetail) -> list[Look]:
-        looks: list[Look] = []
-        for chunk in detail_chunks(ask):
-            parts = await self._exchanges.parts(name, chunk, lambda p: self.on_progress(name, "look", p))
+    async def _ask_look(self, name: str, ask: AskDetail | LookAsk) -> list[Look]:
+        async def put(request: RequestBody) -> Sequence[ReplyBody]:
+            parts = await self._exchanges.parts(name, request, lambda p: self.on_progress(name, "look", p))
             check_headers(name, parts, self._comparable[name].header)
-            looks += looks_answer(name, chunk, parts)
-        return looks
+            return parts
+
+        view = self._views.setdefault(name, View(self._columns.row))
+        try:
+            return await (view.first(put, ask) if isinstance(ask, AskDetail) else view.again(put, ask))
+        except Misfit as misfit:
+            raise RegionLost(name, str(misfit)) from None
 
     async def _reveal(self, conclusion: Conclusion) -> dict[bytes, dict[str, Any]]:
         """Clear keys from the regions whose policy grants them, when a purpose was stated."""
@@ -376,11 +392,3 @@ class Sweep:
             notes=notes,
             tolerance=self.profile.tolerances,
         )
-
-
-def _header_difference(mine: tuple[str, bytes, int, bytes], chosen: tuple[str, bytes, int, bytes]) -> str:
-    if not chosen[0]:
-        return "no two regions have the same profile, canonical version and key"
-    names = ("dataset", "profile", "canonical version", "dataset key")
-    differing = [name for name, a, b in zip(names, mine, chosen, strict=True) if a != b]
-    return f"its {' and '.join(differing)} differs from the other regions'"

@@ -26,7 +26,8 @@ from edge_agent.pace import LoadWatch, Pacer
 from edge_agent.seal import seal, unseal
 from paritree.core.digester import CanonicalRow, PlainDigester
 from paritree.core.display import key_values
-from paritree.core.messages import AskDetail, Look
+from paritree.core.messages import Look
+from paritree.core.shown import K_BYTES
 
 LOOKUP_KEYS_MAX: Final = 1_000
 """Keys of one look-up at the source: a statement of reasonable size for every engine."""
@@ -42,21 +43,52 @@ class Located:
         self.locators[key_digest].add(locator)
 
 
-def look(copy: Copy, index: Index, located: Located, executor: Executor, ask: AskDetail) -> list[Look]:
-    """One look at every key held under ``ask.ks`` and at every key of ``ask.key_digests``. Raises SourceError."""
-    indexed: dict[bytes, list[Entry]] = defaultdict(list)
-    for entry in index.find(ask.ks.tolist()):
-        indexed[entry.key_digest].append(entry)
-        located.add(entry.key_digest, entry.locator)
-    wanted = list(dict.fromkeys([*indexed, *ask.key_digests]))
-    for key_digest in wanted:
-        if key_digest not in located.locators and key_digest in ask.sealed and _point_readable(copy):
-            located.add(key_digest, unseal(copy.keys, key_digest, ask.sealed[key_digest]))
-    if lost := [key_digest for key_digest in wanted if key_digest not in located.locators]:
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What to look at: every key held under ``ks``, and the keys of ``names``, wherever they are.
+
+    A name is a key digest, or a k (8 bytes, big-endian) for any key under it. ``sealed`` are keys as other regions
+    sealed them, ``seal``: seal the keys that are held.
+    """
+
+    ks: Sequence[int] = ()
+    names: Sequence[bytes] = ()
+    sealed: Mapping[bytes, bytes] = field(default_factory=dict)
+    seal: bool = False
+
+
+def look(copy: Copy, index: Index, located: Located, executor: Executor, wanted: Wanted) -> list[Look]:
+    """One look at every wanted key, with column digests; of a k under which nothing is found, none.
+
+    Raises SourceError.
+    """
+    digests = [name for name in wanted.names if len(name) > K_BYTES]
+    indexed = _indexed(index, located, wanted.ks, digests)
+    for key_digest, ciphertext in wanted.sealed.items():
+        if key_digest not in located.locators and _point_readable(copy):
+            located.add(key_digest, unseal(copy.keys, key_digest, ciphertext))
+    found: list[bytes] = []
+    if lost := [name for name in wanted.names if name not in located.locators]:
         for key_digest, locator in search(copy, executor, lost):
             located.add(key_digest, locator)
-    fresh = read_now(copy, {k: located.locators[k] for k in wanted if k in located.locators})
-    return [_look(copy, ask, key_digest, indexed[key_digest], fresh.get(key_digest, ())) for key_digest in wanted]
+            found.append(key_digest)
+    seen = list(dict.fromkeys([*indexed, *digests, *found]))
+    fresh = read_now(copy, {k: located.locators[k] for k in seen if k in located.locators})
+    return [_look(copy, wanted, k, indexed.get(k, ()), fresh.get(k, ())) for k in seen]
+
+
+def _indexed(
+    index: Index, located: Located, ks: Sequence[int], digests: Sequence[bytes]
+) -> Mapping[bytes, Sequence[Entry]]:
+    """The indexed rows under those ks, and of those keys that were not read before."""
+    indexed: dict[bytes, list[Entry]] = defaultdict(list)
+    unread = {digest for digest in digests if digest not in located.locators}
+    under = set(ks)
+    for entry in index.find(sorted(under.union(int.from_bytes(digest[:K_BYTES], "big") for digest in unread))):
+        if entry.key_digest in unread or int.from_bytes(entry.key_digest[:K_BYTES], "big") in under:
+            indexed[entry.key_digest].append(entry)
+            located.add(entry.key_digest, entry.locator)
+    return indexed
 
 
 def _point_readable(copy: Copy) -> bool:
@@ -64,7 +96,7 @@ def _point_readable(copy: Copy) -> bool:
     return all(copy.profile.columns[name] == copy.profile.columns[name].bare for name in copy.profile.key)
 
 
-def _look(copy: Copy, ask: AskDetail, key_digest: bytes, indexed: Sequence[Entry], rows: Iterable[Seen]) -> Look:
+def _look(copy: Copy, wanted: Wanted, key_digest: bytes, indexed: Sequence[Entry], rows: Iterable[Seen]) -> Look:
     rows = list(rows)
     single = rows[0] if len(rows) == 1 and not rows[0].row.dead else None
     return Look(
@@ -72,9 +104,9 @@ def _look(copy: Copy, ask: AskDetail, key_digest: bytes, indexed: Sequence[Entry
         indexed=tuple(sorted(entry.row_digest for entry in indexed)),
         fresh=tuple(sorted(seen.row.row_digest for seen in rows if not seen.row.dead)),
         dead=next((seen.row.dead for seen in rows if seen.row.dead), ""),
-        columns=single.columns if single and ask.columns else (),
-        shifted=single.shifted if single and ask.columns else (),
-        sealed=seal(copy.keys, key_digest, indexed[0].locator) if ask.seal and indexed else b"",
+        columns=single.columns if single else (),
+        shifted=single.shifted if single else (),
+        sealed=seal(copy.keys, key_digest, indexed[0].locator) if wanted.seal and indexed else b"",
     )
 
 
@@ -108,17 +140,17 @@ def read_now(copy: Copy, locators: Mapping[bytes, Iterable[bytes]]) -> dict[byte
 
 @dataclass(frozen=True, slots=True)
 class SearchTask:
-    """Find keys by digest in one shard; picklable."""
+    """Find keys by name in one shard; picklable."""
 
     copy: Copy
     shard: Shard
-    key_digests: frozenset[bytes]
+    names: frozenset[bytes]
     tasks: int = 1
 
 
-def search(copy: Copy, executor: Executor, key_digests: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
-    """Scan the table now for keys by their digests: (key digest, locator) of each row found."""
-    wanted = frozenset(key_digests)
+def search(copy: Copy, executor: Executor, names: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
+    """Scan the table now for keys by digest, or by k (8 bytes): (key digest, locator) of each row found."""
+    wanted = frozenset(names)
     with connect(copy.source) as connector, open_snapshots(copy, connector, executor) as snapshots:
         watch = LoadWatch(copy.throttle, lambda: load_of(copy, connector))
         parts = snapshots.results(
@@ -135,7 +167,7 @@ def search_shard(task: SearchTask) -> list[tuple[bytes, bytes]]:
     """The wanted keys of one shard."""
     copy = task.copy
     digester = open_digester(copy.digester, copy.profile, copy.keys)
-    leading = np.array([int.from_bytes(digest[:8], "big") for digest in task.key_digests], np.uint64)
+    leading = np.array([int.from_bytes(name[:K_BYTES], "big") for name in task.names], np.uint64)
     found: list[tuple[bytes, bytes]] = []
     with connect(copy.source) as connector:
         batches = connector.scan(copy.binding, task.shard)
@@ -146,6 +178,6 @@ def search_shard(task: SearchTask) -> list[tuple[bytes, bytes]]:
             k = np.ascontiguousarray(digested.key_digests[:, :8]).view(">u8").reshape(-1)
             for row in np.flatnonzero(np.isin(k, leading)).tolist():
                 key_digest = digested.key_digests[row].tobytes()
-                if key_digest in task.key_digests:
+                if key_digest in task.names or key_digest[:K_BYTES] in task.names:
                     found.append((key_digest, digested.locators[row].as_py()))
     return found

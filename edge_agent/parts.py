@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -14,10 +13,8 @@ from paritree.core.messages import (
     AskLists,
     AskSketch,
     Children,
-    Details,
     Header,
     Lists,
-    Look,
     Progress,
     ReplyBody,
     Revealed,
@@ -27,7 +24,6 @@ from paritree.core.sketch import empty_sketch
 
 _ROW_BYTES = 24
 _NODE_BYTES = 4
-_LOOK_BYTES = 64
 _KEY_BYTES = 48
 """A key digest with the tags and lengths around it and around its text."""
 _RUNS_A_PROGRESS = 64
@@ -66,39 +62,6 @@ def list_parts(header: Header, index: Index, ask: AskLists) -> Iterator[ReplyBod
             window = slice(low, low + rows_max)
             counts = np.bincount(node[window], minlength=len(rows.counts)).astype(np.uint32)
             yield Lists(header, counts, rows.k[window], rows.r[window], rows.r2[window])
-
-
-def detail_parts(header: Header, looks: Sequence[Look]) -> Iterator[ReplyBody]:
-    """The looks, as many a part as fit."""
-    part: list[Look] = []
-    size = 0
-    for look in map(_sendable, looks):
-        look_bytes = _look_bytes(look)
-        if part and size + look_bytes > limits.PART_BYTES_MAX:
-            yield Details(header, tuple(part))
-            part, size = [], 0
-        part.append(look)
-        size += look_bytes
-    yield Details(header, tuple(part))
-
-
-def _look_bytes(look: Look) -> int:
-    digests = 16 * (len(look.indexed) + len(look.fresh)) + 8 * (len(look.columns) + len(look.shifted))
-    return _LOOK_BYTES + digests + len(look.sealed) + 4 * len(look.dead)
-
-
-def _sendable(look: Look) -> Look:
-    """The look, or what of it goes into one message.
-
-    A sealed key only saves the other regions a scan, so it may be left out. A key with more rows than a message has
-    room for is a dead letter: its rows are not compared, and it is reported as unknown.
-    """
-    if _look_bytes(look) > limits.PART_BYTES_MAX:
-        look = replace(look, sealed=b"")
-    if _look_bytes(look) > limits.PART_BYTES_MAX:
-        rows = max(len(look.indexed), len(look.fresh))
-        return Look(look.key_digest, dead=f"the key has {rows} rows, more than one message has room for")
-    return look
 
 
 def reveal_parts(header: Header, keys: Mapping[bytes, str]) -> Iterator[ReplyBody]:

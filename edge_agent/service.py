@@ -19,13 +19,16 @@ from edge_agent.build import Built, Copy, build_index, discard
 from edge_agent.executors import Executor
 from edge_agent.letters.desk import LetterDesk
 from edge_agent.letters.sweep import SweepLetters
-from edge_agent.looking import Located, look
-from edge_agent.parts import detail_parts, list_parts, node_parts, reveal_parts, sketch_parts
+from edge_agent.looking import Located
+from edge_agent.parts import list_parts, node_parts, reveal_parts, sketch_parts
 from edge_agent.policy import Policy
+from edge_agent.recall import Recall
+from edge_agent.telling import Teller, detail_parts
 from edge_agent.tokens import TokenBook
 from paritree.core.display import key_to_json
 from paritree.core.errors import ConfigError, ParitreeError, PeerError, SourceError
 from paritree.core.messages import (
+    AskAgain,
     AskChildren,
     AskDetail,
     AskLetters,
@@ -72,6 +75,7 @@ class OpenSweep:
     cancel: threading.Event = field(default_factory=threading.Event)
     progress: Progress = field(default_factory=lambda: Progress(0, 0, 0))
     located: Located = field(default_factory=Located)
+    recall: Recall = field(default_factory=Recall)
     revealed: int = 0
     used_at: float = field(default_factory=time.monotonic)
 
@@ -147,7 +151,7 @@ class Service:
                 parts = list_parts(sweep.header, sweep.built.index, body)
             case AskSketch():
                 parts = sketch_parts(sweep.header, sweep.built.index, body)
-            case AskDetail():
+            case AskDetail() | AskAgain():
                 parts = self._detail(sweep, body)
             case AskReveal():
                 parts = self._reveal(sweep, body)
@@ -239,15 +243,16 @@ class Service:
             notes=built.notes,
         )
 
-    def _detail(self, sweep: OpenSweep, ask: AskDetail) -> Iterator[ReplyBody]:
-        if ask.seal and not self._policy.sealed_keys:
+    def _detail(self, sweep: OpenSweep, ask: AskDetail | AskAgain) -> Iterator[ReplyBody]:
+        if isinstance(ask, AskDetail) and ask.seal and not self._policy.sealed_keys:
             raise PeerError("this region's policy does not let keys travel sealed")
-        with self._executor() as executor:
-            looks = look(sweep.copy, sweep.built.index, sweep.located, executor, ask)
-        held = sweep.located.locators
-        book = self._books[sweep.header.dataset]
-        book.add({seen.key_digest: min(held[seen.key_digest]) for seen in looks if held.get(seen.key_digest)})
-        yield from detail_parts(sweep.header, looks)
+        teller = Teller(sweep.copy, sweep.built.index, self._executor, sweep.located, sweep.recall)
+        told = teller.answer(ask)
+        if told is not None:
+            held = sweep.located.locators
+            shown = (key_digest for key_digest in told.looks if held.get(key_digest))
+            self._books[sweep.header.dataset].add({key_digest: min(held[key_digest]) for key_digest in shown})
+        yield from detail_parts(sweep.header, told)
 
     async def _letters(self, ask: AskLetters) -> AsyncIterator[ReplyBody]:
         """The answer about dead letters, with a sign of life while they are tried again."""

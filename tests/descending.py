@@ -60,7 +60,13 @@ class Region:
         for row in np.flatnonzero(np.isin(self.k, ask.ks)).tolist():
             k, r, r2 = self.rows[row]
             found.setdefault(k, []).append(r.to_bytes(8, "little") + r2.to_bytes(8, "little"))
-        return tuple(Look(k.to_bytes(16, "little")[7::-1] + bytes(8), tuple(sorted(d))) for k, d in found.items())
+        return tuple(_look(k, digests, halves=ask.halves) for k, digests in found.items())
+
+
+def _look(k: int, digests: list[bytes], *, halves: bool) -> Look:
+    """Without r where the request allows it, and there is one row."""
+    rows = (digests[0][8:],) if halves and len(digests) == 1 else tuple(sorted(digests))
+    return Look(k.to_bytes(8, "big") + bytes(8), rows, rows)
 
 
 @dataclass

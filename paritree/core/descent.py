@@ -22,17 +22,19 @@ roots are asked once for all; details are asked of everyone.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
 
 import numpy as np
 
 from paritree.core import limits
+from paritree.core.columnplan import ColumnPlan
 from paritree.core.errors import InvariantBroken
 from paritree.core.leaves import U64, NodeSum
 from paritree.core.listing import RowList, adds_up, differing, differing_ks
 from paritree.core.looks import first_asks
+from paritree.core.looktable import HALF_BYTES
 from paritree.core.messages import AskChildren, AskDetail, AskLists, AskSketch, Look, Ready
 from paritree.core.pairs import Pair, closest
 from paritree.core.planner import Form, Shape, plan, sketch_bytes
@@ -78,10 +80,18 @@ class Outcome:
 class Descent:
     """One descent over N ≥ 2 regions. ``start`` and ``receive`` say what to ask next; ``outcome`` is set at the end.
 
-    ``sealing`` names regions whose policy lets keys travel sealed, ``salt`` (u64) seeds the sketches.
+    ``sealing`` names regions whose policy lets keys travel sealed, ``salt`` (u64) seeds the sketches, ``columns`` says
+    what the first look asks for.
     """
 
-    def __init__(self, ready: Mapping[str, Ready], *, sealing: Sequence[str] = (), salt: int = 1) -> None:
+    def __init__(
+        self,
+        ready: Mapping[str, Ready],
+        *,
+        sealing: Sequence[str] = (),
+        salt: int = 1,
+        columns: ColumnPlan | None = None,
+    ) -> None:
         if len(ready) < limits.REGIONS_MIN:
             raise InvariantBroken("a descent needs two regions")
         self.regions: tuple[str, ...] = tuple(ready)
@@ -91,6 +101,7 @@ class Descent:
         self.forms: list[Form] = []
         self._ready = ready
         self._sealing = tuple(sealing)
+        self._columns = columns
         self._salt = mix(salt)
         self._roots = {name: NodeSum(r.rows, r.root_r, r.root_r2) for name, r in ready.items()}
         self._reference = ""
@@ -113,7 +124,7 @@ class Descent:
             if not ready.probe.sketch.adds_up_to(ready.root_r):
                 return self._broken({name: "its probe does not add up to its root"})
         probes = {name: ready.probe for name, ready in self._ready.items()}
-        self._reference = closest(probes)
+        self._reference = closest(probes, {name: ready.rows for name, ready in self._ready.items()})
         seen = {self._roots[self._reference]}
         for name in self.regions:
             if self._roots[name] not in seen:
@@ -176,7 +187,18 @@ class Descent:
             return self._receive_details(dict.fromkeys(self.regions, ()))
         self.state = State.DETAIL
         self.rounds += 1
-        return first_asks(ks, self.regions, self._sealing)
+        return first_asks(ks, self.regions, self._sealing, self._columns, self._halved)
+
+    @property
+    def _halved(self) -> list[str]:
+        """The regions whose rows' r follow from the reference's: those that were solved for all of them."""
+        solved = not self._in_lists and all(pair.decoded.complete for pair in self._pairs.values())
+        return [name for name in self.regions if name != self._reference] if solved else []
+
+    def _deltas(self, region: str) -> Mapping[int, int]:
+        """Δ of each differing k between a region and the reference; that of the pair with the region's root."""
+        root = self._roots[region]
+        return next((p.decoded.deltas for name, p in self._pairs.items() if self._roots[name] == root), {})
 
     @property
     def _ks(self) -> list[int]:
@@ -246,6 +268,9 @@ class Descent:
             if not asked.issuperset(ks_of(answer)):
                 return self._broken({name: "it showed keys that it was not asked for"})
             looks[name] = answer
+        for name in self.regions:
+            if name != self._reference:
+                looks[name] = completed(looks[name], looks[self._reference], self._deltas(name))
         wrong = self._incomplete(looks)
         if not wrong:
             return self._finish(tuple(self._ks), looks)
@@ -278,6 +303,26 @@ class Descent:
         self.state = State.DONE
         self.outcome = Outcome(ks, looks or {}, self.rounds)
         return {}
+
+
+def completed(looks: Sequence[Look], reference: Sequence[Look], deltas: Mapping[int, int]) -> tuple[Look, ...]:
+    """Looks with whole row digests: where one is r′ alone, r is Σr of the reference's rows under the same k, plus Δ."""
+    if all(len(digest) > HALF_BYTES for look in looks for digest in look.indexed):
+        return tuple(looks)
+    base: dict[int, int] = {}
+    for k, look in zip(ks_of(reference), reference, strict=True):
+        base[k] = base.get(k, 0) + sum(int.from_bytes(digest[:8], "little") for digest in look.indexed)
+    r_of = {k: r + deltas.get(k, 0) for k, r in base.items()}
+    return tuple(
+        _completed(look, r_of.get(k, deltas.get(k, 0)) & MASK) for k, look in zip(ks_of(looks), looks, strict=True)
+    )
+
+
+def _completed(look: Look, r: int) -> Look:
+    if len(look.indexed) != 1 or len(look.indexed[0]) > HALF_BYTES:
+        return look
+    digests = (r.to_bytes(8, "little") + look.indexed[0],)
+    return replace(look, indexed=digests, fresh=digests)
 
 
 def ks_of(looks: Sequence[Look]) -> list[int]:

@@ -6,6 +6,8 @@
        ├──────────────────────────────────────────▶ within tolerance
        │  the same differing digests in two looks
        ├──────────────────────────────────────────▶ confirmed   (two looks at least lag_max apart)
+       │  differing digests under one version
+       ├──────────────────────────────────────────▶ confirmed   (no lag explains that)
        │  still changing after LOOKS_MAX looks
        ├──────────────────────────────────────────▶ unsettled
        │  a row that cannot be canonicalised, an answer that is missing
@@ -17,15 +19,17 @@ The looks are fresh reads by key in every region (the idea of asking twice and i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from paritree.core import limits
 from paritree.core.agreement import Agreement
+from paritree.core.columnplan import FEW_KEYS, ColumnPlan
 from paritree.core.errors import InvariantBroken
 from paritree.core.messages import AskDetail, Look
+from paritree.core.recollection import LookAsk
 from paritree.core.suspects import Fate, Suspect, Version
 
 
@@ -38,19 +42,40 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """What must be the same in two looks."""
+    """What must be the same in two looks: a write that left the digests alone is a change as well."""
 
     versions: Mapping[str, Version]
     shifted: Mapping[str, tuple[bytes, ...]]
+    written: Mapping[str, int]
+
+    @classmethod
+    def of(cls, suspect: Suspect) -> _Seen:
+        return cls(suspect.versions, suspect.shifted, suspect.written)
 
 
-Asks = Mapping[str, AskDetail]
+Asks = Mapping[str, LookAsk]
 
 
-def first_asks(ks: Sequence[int], regions: Sequence[str], sealing: Sequence[str]) -> Asks:
-    """The first look: every region shows the keys that it holds under the suspect ks (ascending)."""
-    words = np.array(ks, np.uint64)
-    return {r: AskDetail(words, columns=True, seal=r in sealing and len(regions) > 1) for r in regions}
+def first_asks(
+    ks: Sequence[int],
+    regions: Sequence[str],
+    sealing: Sequence[str],
+    plan: ColumnPlan | None = None,
+    halved: Collection[str] = (),
+) -> Mapping[str, AskDetail]:
+    """The first look: every region shows the keys that it holds under the suspect ks (ascending).
+
+    ``halved`` regions may leave out r, which is known of them.
+    """
+    plan = plan or ColumnPlan()
+    ask = AskDetail(
+        np.array(ks, np.uint64),
+        columns=True,
+        picked=plan.all(),
+        sampled=plan.at_first(len(ks)),
+        versions=len(ks) <= FEW_KEYS,
+    )
+    return {r: replace(ask, seal=r in sealing and len(regions) > 1, halves=r in halved) for r in regions}
 
 
 class Looks:
@@ -58,13 +83,19 @@ class Looks:
 
     One look has two parts: every region is asked for the keys it holds; a region that lacks keys which another holds
     is then asked for those by digest (``sealed`` where the holder's policy lets keys travel). Without an ``agreement``
-    no column has a tolerance.
+    no column has a tolerance; without a ``plan`` all column digests are asked for at once.
     """
 
     def __init__(
-        self, regions: Sequence[str], ks: Sequence[int], lag_max_s: float, agreement: Agreement | None = None
+        self,
+        regions: Sequence[str],
+        ks: Sequence[int],
+        lag_max_s: float,
+        agreement: Agreement | None = None,
+        plan: ColumnPlan | None = None,
     ) -> None:
         self._agreement = agreement or Agreement()
+        self._plan = plan or ColumnPlan()
         self.regions = tuple(regions)
         self.suspects: dict[bytes, Suspect] = {}
         self.unexplained: set[int] = set(ks)
@@ -81,7 +112,7 @@ class Looks:
             region: [digest for digest, s in self.suspects.items() if region not in s.versions and region not in s.dead]
             for region in self.regions
         }
-        return {region: self._ask(digests, columns=True) for region, digests in lacking.items() if digests}
+        return {region: self._ask(digests, digests) for region, digests in lacking.items() if digests}
 
     def receive_lacking(self, answers: Mapping[str, Sequence[Look]], now: float) -> None:
         """The answers to ``receive_first``'s requests: the first look is complete, judge it."""
@@ -98,34 +129,66 @@ class Looks:
         due = max(s.seen_at for s in still_open) + self._lag_max_s
         if now < due:
             return Wait(due)
-        # they weigh more than all else: asked once where rows rest, and always where equal rows may differ in a cell
-        columns = bool(self._agreement.tolerant) or any(s.lacks_columns for s in still_open)
-        ask = self._ask([s.key_digest for s in still_open], columns=columns)
-        return dict.fromkeys(self.regions, ask)
+        digests = [s.key_digest for s in still_open]
+        if self._agreement.tolerant:  # equal rows may differ in a cell
+            return dict.fromkeys(self.regions, self._ask(digests, digests))
+        return dict.fromkeys(self.regions, self._ask(digests, [s.key_digest for s in still_open if s.lacks_columns]))
 
     def receive_again(self, answers: Mapping[str, Sequence[Look]], now: float) -> None:
         """Every region's answer to ``again``: judge the looked-at suspects."""
         self._require(answers)
         still_open = [s for s in self.suspects.values() if s.fate is Fate.OPEN]
-        before = {s.key_digest: _Seen(s.versions, s.shifted) for s in still_open}
+        before = {s.key_digest: _Seen.of(s) for s in still_open}
         for suspect in still_open:
-            suspect.versions, suspect.shifted, suspect.dead = {}, {}, {}
+            suspect.versions, suspect.shifted, suspect.written, suspect.dead = {}, {}, {}, {}
         for region, looks in answers.items():
             for look in looks:
                 if look.key_digest in before:
-                    if before[look.key_digest].versions.get(region) != look.fresh:
-                        self.suspects[look.key_digest].columns.pop(region, None)
-                    self._note(region, look)
+                    self._note_again(region, look, before[look.key_digest])
         self._judge(still_open, before, now)
 
-    def _ask(self, key_digests: Sequence[bytes], *, columns: bool) -> AskDetail:
+    def columns(self) -> Asks:
+        """When no suspect is open: whose columns are still to be asked of whom, of the rows as they were last seen."""
+        lacking = [s.key_digest for s in self.suspects.values() if s.fate is Fate.CONFIRMED and s.lacks_columns]
+        return dict.fromkeys(self.regions, replace(self._ask(lacking, lacking), read=False)) if lacking else {}
+
+    def receive_columns(self, answers: Mapping[str, Sequence[Look]]) -> None:
+        """The answers to ``columns``. A row that is no longer the one that was confirmed stays without them."""
+        for region, looks in answers.items():
+            for look in looks:
+                suspect = self.suspects.get(look.key_digest)
+                if suspect is not None and (look.same or look.fresh == suspect.versions.get(region)):
+                    suspect.columns[region] = look.columns
+
+    def _ask(self, key_digests: Sequence[bytes], columns: Sequence[bytes]) -> LookAsk:
         sealed = {digest: self._sealed[digest] for digest in key_digests if digest in self._sealed}
-        ks = sorted({int.from_bytes(digest[:8], "big") for digest in key_digests})
-        return AskDetail(np.array(ks, np.uint64), tuple(key_digests), sealed, columns=columns)
+        picked = self._plan.of_many(len(columns), self._differing()) if columns else None
+        return LookAsk(tuple(key_digests), sealed, frozenset(columns), picked)
+
+    def _differing(self) -> set[int]:
+        """The places of the columns that were seen to differ between the regions, in any row."""
+        seen: set[int] = set()
+        for suspect in self.suspects.values():
+            if len(suspect.columns) > 1:
+                seen.update(i for i, d in enumerate(zip(*suspect.columns.values(), strict=False)) if len(set(d)) > 1)
+        return seen
 
     def _require(self, answers: Mapping[str, Sequence[Look]]) -> None:
         if missing := sorted(set(self.regions) - set(answers)):
             raise InvariantBroken(f"no look from region {missing[0]}")
+
+    def _note_again(self, region: str, look: Look, before: _Seen) -> None:
+        suspect = self.suspects[look.key_digest]
+        if look.same:  # then only its columns are told
+            look = replace(
+                look,
+                fresh=before.versions.get(region, ()),
+                shifted=look.shifted or before.shifted.get(region, ()),
+                version=before.written.get(region),
+            )
+        elif before.versions.get(region) != look.fresh:
+            suspect.columns.pop(region, None)
+        self._note(region, look)
 
     def _note(self, region: str, look: Look) -> None:
         suspect = self.suspects.setdefault(look.key_digest, Suspect(look.key_digest))
@@ -135,6 +198,8 @@ class Looks:
             suspect.columns[region] = look.columns
         if look.shifted:
             suspect.shifted[region] = look.shifted
+        if look.version is not None:
+            suspect.written[region] = look.version
         if look.dead:
             suspect.dead[region] = look.dead
         if look.sealed:
@@ -154,9 +219,8 @@ class Looks:
                 suspect.fate = Fate.HEALED
             elif self._agreement.holds(suspect):
                 suspect.fate = Fate.WITHIN_TOLERANCE
-            elif (
-                before.get(suspect.key_digest) == _Seen(suspect.versions, suspect.shifted)
-                and now - last_seen >= self._lag_max_s
+            elif suspect.contradicts_itself or (
+                before.get(suspect.key_digest) == _Seen.of(suspect) and now - last_seen >= self._lag_max_s
             ):
                 suspect.fate = Fate.CONFIRMED
             elif suspect.looks >= limits.LOOKS_MAX:

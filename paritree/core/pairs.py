@@ -8,8 +8,11 @@ from paritree.core.decode import Decoded, decode
 from paritree.core.sketch import Probe, Sketch
 
 
-def closest(probes: Mapping[str, Probe]) -> str:
-    """The region with the smallest summed distance to the others, by their tug-of-war sums; the first of equals."""
+def closest(probes: Mapping[str, Probe], rows: Mapping[str, int]) -> str:
+    """The region with the smallest summed distance to the others, by their tug-of-war sums.
+
+    Of equals the one with the fewest rows, as it tells more of each row in the detail round; of those the first.
+    """
     names = list(probes)
     distance = dict.fromkeys(names, 0.0)
     for i, one in enumerate(names):
@@ -17,7 +20,7 @@ def closest(probes: Mapping[str, Probe]) -> str:
             apart = probes[one].minus(probes[other]).estimate
             distance[one] += apart
             distance[other] += apart
-    return min(names, key=distance.__getitem__)
+    return min(names, key=lambda name: (distance[name], rows[name]))
 
 
 class Pair:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from paritree.core.shown import SUM_BYTES
+
 
 class Fate(StrEnum):
     """What became of a suspect."""
@@ -26,13 +28,15 @@ class Suspect:
     """One key under watch. ``versions`` is what the last look saw, by region; ``reason`` explains UNKNOWN.
 
     ``columns`` are the column digests of those versions, from the last look that asked for them, and ``shifted`` the
-    digests on the shifted grid of the columns that have a tolerance.
+    digests on the shifted grid of the columns that have a tolerance. ``written`` is when the regions' rows were
+    written, where that is known: microseconds since 1970.
     """
 
     key_digest: bytes
     versions: dict[str, Version] = field(default_factory=dict)
     columns: dict[str, tuple[bytes, ...]] = field(default_factory=dict)
     shifted: dict[str, tuple[bytes, ...]] = field(default_factory=dict)
+    written: dict[str, int] = field(default_factory=dict)
     dead: dict[str, str] = field(default_factory=dict)
     seen_at: float = 0.0
     looks: int = 0
@@ -59,8 +63,21 @@ class Suspect:
 
     @property
     def lacks_columns(self) -> bool:
-        """Whether a version of one row is known without its column digests."""
-        return any(len(version) == 1 and region not in self.columns for region, version in self.versions.items())
+        """Whether rows differ of which the column digests are not known, or only their sum, and the sums differ."""
+        single = [region for region, version in self.versions.items() if len(version) == 1]
+        if len({self.versions[region] for region in single}) < 2:
+            return False
+        if any(region not in self.columns for region in single):
+            return True
+        places = zip(*(self.columns[region] for region in single), strict=False)
+        return any(len(digests[0]) == SUM_BYTES and len(set(digests)) > 1 for digests in places)
+
+    @property
+    def contradicts_itself(self) -> bool:
+        """Whether all regions have one row of the key, written at the same time, and not all the same row."""
+        written = {self.written.get(region) for region in self.versions}
+        alone = all(len(version) == 1 for version in self.versions.values())
+        return alone and len(written) == 1 and None not in written and len(set(self.versions.values())) > 1
 
     @property
     def duplicated(self) -> bool:

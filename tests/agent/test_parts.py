@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from edge_agent.parts import detail_parts, reveal_parts
+from edge_agent.parts import reveal_parts
+from edge_agent.telling import detail_parts
 from paritree.core import limits
 from paritree.core.messages import Details, Header, Look, Revealed
+from paritree.core.shown import Telling, sendable
 from paritree.wire import codec
 
 HEADER = Header("orders", bytes(16), 1, bytes(8), "s1", "position")
@@ -14,6 +16,11 @@ HEADER = Header("orders", bytes(16), 1, bytes(8), "s1", "position")
 
 def digest(number: int) -> bytes:
     return number.to_bytes(16, "big")
+
+
+def telling(looks: list[Look]) -> Telling:
+    """Those looks as the answer to a request that named their keys in full."""
+    return Telling([look.key_digest for look in looks], {look.key_digest: sendable(look) for look in looks})
 
 
 @pytest.mark.parametrize("text_bytes", [1, 100, 70_000, 1_000_000])
@@ -50,7 +57,7 @@ def test_a_sealed_key_larger_than_a_message_is_left_out() -> None:
         Look(digest(2), (digest(8),), (digest(8),), columns=(bytes(8),) * 40, sealed=b"s" * limits.MESSAGE_BYTES_MAX),
         Look(digest(3), sealed=b"s" * 600_000),
     ]
-    parts = list(detail_parts(HEADER, looks))
+    parts = list(detail_parts(HEADER, telling(looks)))
     assert all(codec.fits(part) for part in parts)
     found = [look for part in parts if isinstance(part, Details) for look in part.looks]
     assert [look.key_digest for look in found] == [digest(1), digest(2), digest(3)]
@@ -62,7 +69,7 @@ def test_a_sealed_key_larger_than_a_message_is_left_out() -> None:
 
 def test_a_key_with_more_rows_than_a_message_holds_is_a_dead_letter() -> None:
     rows = tuple(digest(number) for number in range(70_000))
-    (part,) = detail_parts(HEADER, [Look(digest(1), rows, rows)])
+    (part,) = detail_parts(HEADER, telling([Look(digest(1), rows, rows)]))
     assert codec.fits(part)
     assert isinstance(part, Details)
     (look,) = part.looks

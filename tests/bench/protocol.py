@@ -27,11 +27,13 @@ from measure import machine, table
 
 from coordinator.asking import Exchanges
 from coordinator.course import Course, Surroundings
-from coordinator.exchanges import chunks, gather, looks_answer, nodes_answer
+from coordinator.exchanges import chunks, gather, nodes_answer
+from coordinator.viewing import View
 from edge_agent.index.index import Index
 from edge_agent.index.run import Run, RunRows, write_run
-from edge_agent.parts import detail_parts, list_parts, node_parts, sketch_parts
+from edge_agent.parts import list_parts, node_parts, sketch_parts
 from edge_agent.sketching import probe_of
+from edge_agent.telling import detail_parts
 from paritree.core.descent import Answer, Ask, Descent
 from paritree.core.fast.sort import sort_run
 from paritree.core.leaves import LeafSums, key_words, leaf_sums, row_words
@@ -50,6 +52,7 @@ from paritree.core.messages import (
     ReplyBody,
     Request,
 )
+from paritree.core.shown import Row, Telling, names_of
 from paritree.core.sketch import empty_probe
 from paritree.wire.loopback import LoopbackLink
 
@@ -95,7 +98,8 @@ class SyntheticAgent:
                 for part in list_parts(self.header, self.index, ask):
                     yield part
             case AskDetail() as ask:
-                for part in detail_parts(self.header, self._looks(ask)):
+                looks = {look.key_digest: look for look in self._looks(ask)}
+                for part in detail_parts(self.header, Telling(names_of(ask), looks, halves=ask.halves)):
                     yield part
 
     def _looks(self, ask: AskDetail) -> list[Look]:
@@ -139,11 +143,7 @@ async def compare(links: dict[str, LoopbackLink]) -> tuple[Descent, float]:
 
     async def one(name: str, ask: Ask) -> Answer:
         if isinstance(ask, AskDetail):
-            looks: list[Look] = []
-            for chunk in chunks(ask):
-                assert isinstance(chunk, AskDetail)
-                looks += looks_answer(name, chunk, await exchanges.parts(name, chunk, lambda _: None))
-            return tuple(looks)
+            return tuple(await View(Row()).first(lambda body: exchanges.parts(name, body, lambda _: None), ask))
         parts: list[ReplyBody] = []
         for chunk in chunks(ask):
             parts += await exchanges.parts(name, chunk, lambda _: None)

@@ -157,6 +157,7 @@ TAMPERED = {
         lambda looks: (Look(b"x" * 16, (b"y" * 16,)), *looks),
         "it showed keys that it was not asked for",
     ),
+    "other half": (AskDetail, lambda looks: (Look(looks[0].key_digest, (b"y" * 8,)), *looks[1:]), INCOMPLETE),
     "other rows": (AskDetail, lambda looks: (Look(looks[0].key_digest, (b"y" * 16,)), *looks[1:]), INCOMPLETE),
 }
 

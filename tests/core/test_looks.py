@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from paritree.core import limits
 from paritree.core.agreement import Agreement
+from paritree.core.columnplan import ColumnPlan
 from paritree.core.errors import InvariantBroken
 from paritree.core.looks import Looks, Wait, first_asks
+from paritree.core.looktable import Picked, marked
 from paritree.core.messages import Look
 from paritree.core.suspects import Fate, Suspect
 
@@ -179,3 +183,142 @@ def test_columns_of_a_row_that_changed_are_asked_anew():
     again(looks, 0.0, eu=look(A, columns=(b"1" * 8, b"0" * 8)), us=look(C, columns=(b"1" * 8, b"3" * 8)))
     assert suspect(looks).fate is Fate.CONFIRMED
     assert differing_columns(suspect(looks), ["id", "amount"]) == ["amount"]
+
+
+def both(looks: Looks, now: float, eu: Look, us: Look) -> Fate:
+    """One more look of two regions; what becomes of the suspect."""
+    again(looks, now, eu=eu, us=us)
+    return suspect(looks).fate
+
+
+def test_what_is_the_same_keeps_versions_columns_and_cells():
+    looks = make(lag_max_s=0.0)
+    first(looks, 0.0, eu=look(A, columns=(b"1" * 8,)), us=look(B, columns=(b"2" * 8,)))
+    assert both(looks, 0.0, Look(KEY, same=True), Look(KEY, same=True)) is Fate.CONFIRMED
+    assert suspect(looks).versions == {"eu": (A,), "us": (B,)}
+    assert differing_columns(suspect(looks), ["amount"]) == ["amount"]
+
+
+def test_a_missing_key_that_is_the_same_is_still_missing():
+    looks = make(lag_max_s=0.0)
+    first(looks, 0.0, eu=look(A), us=None)
+    assert both(looks, 0.0, Look(KEY, same=True), Look(KEY)) is Fate.CONFIRMED
+    assert suspect(looks).missing_in == ["us"]
+
+
+def test_a_write_that_leaves_the_digests_alone_delays_the_finding():
+    looks = make(lag_max_s=0.0)
+    written = [replace(look(A), version=at) for at in (5, 6, 6)]
+    first(looks, 0.0, eu=written[0], us=look(B))
+    assert both(looks, 0.0, written[1], Look(KEY, same=True)) is Fate.OPEN
+    assert both(looks, 0.0, written[2], Look(KEY, same=True)) is Fate.CONFIRMED
+
+
+@pytest.mark.parametrize(
+    ("us", "fate"),
+    [
+        (replace(look(B), version=5), Fate.CONFIRMED),
+        (replace(look(B), version=6), Fate.OPEN),
+        (look(B), Fate.OPEN),
+        (replace(look(B, C), version=5), Fate.OPEN),
+        (replace(look(A), version=5), Fate.HEALED),
+        (None, Fate.OPEN),
+    ],
+)
+def test_different_rows_of_one_version_are_confirmed_at_once(us: Look | None, fate: Fate):
+    looks = make(lag_max_s=2.0)
+    first(looks, 0.0, eu=replace(look(A), version=5), us=us)
+    assert suspect(looks).fate is fate
+
+
+def test_one_version_of_all_but_one_region_is_no_proof():
+    looks = make(lag_max_s=2.0, regions=("eu", "us", "ap"))
+    first(looks, 0.0, eu=replace(look(A), version=5), us=replace(look(B), version=5), ap=replace(look(A), version=4))
+    assert suspect(looks).fate is Fate.OPEN
+
+
+PLAN = ColumnPlan(5, frozenset([1]))
+"""Of five columns the second is the key."""
+
+
+def many(monkeypatch: pytest.MonkeyPatch) -> Looks:
+    """Two suspects are many, and one is the sample."""
+    monkeypatch.setattr("paritree.core.columnplan.FEW_KEYS", 1)
+    monkeypatch.setattr("paritree.core.columnplan.SAMPLE_KEYS", 1)
+    return Looks(("eu", "us"), [K, OTHER_K], 0.0, plan=PLAN)
+
+
+OTHER = b"other-key-digest"
+OTHER_K = int.from_bytes(OTHER[:8], "big")
+
+
+def spread(*sent: bytes, picked: Picked | None) -> tuple[bytes, ...]:
+    return PLAN.row.spread(sent, picked)[0]
+
+
+def test_of_many_keys_a_sample_says_which_columns_are_asked_one_by_one(monkeypatch: pytest.MonkeyPatch):
+    looks = many(monkeypatch)
+    asks = first_asks([K, OTHER_K], looks.regions, (), PLAN)
+    assert asks["eu"].sampled == 1
+    sample = [spread(*(bytes([i]) * 8 for i in (1, n, 3, 4)), picked=asks["eu"].picked) for n in (2, 9)]
+    looks.receive_first(
+        {
+            "eu": [look(A, columns=sample[0]), replace(look(A), key_digest=OTHER)],
+            "us": [look(B, columns=sample[1]), replace(look(B), key_digest=OTHER)],
+        }
+    )
+    looks.receive_lacking({}, 0.0)
+    asks = looks.again(0.0)
+    assert not isinstance(asks, Wait)
+    [ask] = {id(ask): ask for ask in asks.values()}.values()
+    assert ask.columns == {OTHER}
+    assert ask.picked == PLAN.all()  # one key is few
+
+
+def told_apart(monkeypatch: pytest.MonkeyPatch, *, sums: tuple[bytes, bytes]) -> Looks:
+    """Two regions whose third column differs, and of the rest only the sum is known."""
+    looks = many(monkeypatch)
+    one, two = look(A), look(B)
+    looks.receive_first({"eu": [one], "us": [two]})
+    looks.receive_lacking({}, 0.0)
+    monkeypatch.setattr(Looks, "_differing", lambda *_: {2})
+    monkeypatch.setattr("paritree.core.columnplan.FEW_KEYS", 0)
+    asks = looks.again(0.0)
+    assert not isinstance(asks, Wait)
+    picked = asks["eu"].picked
+    assert picked is not None
+    assert marked(picked.alone, 5).tolist() == [False, False, True, False, False]
+    assert marked(picked.together, 5).tolist() == [True, False, False, True, True]
+    columns = [spread(digest, total, picked=picked) for digest, total in zip((b"3" * 8, b"4" * 8), sums, strict=True)]
+    looks.receive_again({n: [Look(KEY, same=True, columns=c)] for n, c in zip(("eu", "us"), columns, strict=True)}, 0.0)
+    assert suspect(looks).fate is Fate.CONFIRMED
+    return looks
+
+
+def test_equal_sums_are_equal_columns(monkeypatch: pytest.MonkeyPatch):
+    looks = told_apart(monkeypatch, sums=(b"s" * 8, b"s" * 8))
+    assert looks.columns() == {}
+    assert differing_columns(suspect(looks), ["a", "b", "c", "d", "e"]) == ["c"]
+
+
+def test_sums_that_differ_are_taken_apart(monkeypatch: pytest.MonkeyPatch):
+    looks = told_apart(monkeypatch, sums=(b"s" * 8, b"t" * 8))
+    asks = looks.columns()
+    assert set(asks) == {"eu", "us"}
+    assert asks["eu"].columns == {KEY}
+    assert not asks["eu"].read
+    monkeypatch.undo()
+    columns = [
+        spread(*(d * 8 for d in digests), picked=PLAN.all())
+        for digests in ((b"1", b"3", b"5", b"6"), (b"1", b"4", b"5", b"7"))
+    ]
+    looks.receive_columns({n: [Look(KEY, same=True, columns=c)] for n, c in zip(("eu", "us"), columns, strict=True)})
+    assert looks.columns() == {}
+    assert differing_columns(suspect(looks), ["a", "b", "c", "d", "e"]) == ["c", "e"]
+
+
+def test_columns_of_a_row_that_is_not_the_confirmed_one_are_not_taken(monkeypatch: pytest.MonkeyPatch):
+    looks = told_apart(monkeypatch, sums=(b"s" * 8, b"t" * 8))
+    before = dict(suspect(looks).columns)
+    looks.receive_columns({"eu": [Look(KEY, fresh=(C,), columns=(b"x" * 8,) * 5)], "us": []})
+    assert suspect(looks).columns == before

@@ -1,0 +1,69 @@
+"""Which column digests to ask for: all of few keys, and of many only as much as says which columns differ.
+
+Column digests weigh more than all else that is said of a key. Where many keys differ, the first look shows those of a
+sample; the second asks for the columns that differ in the sample one by one and for the sum of the others, cut to as
+many bytes as there is room for. A sum that differs is taken apart afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from dataclasses import dataclass
+from typing import Final
+
+from paritree.core.looktable import DIGEST_BYTES, Picked, packed
+from paritree.core.profile import Profile
+from paritree.core.shown import Row
+
+FEW_KEYS: Final = 1_000
+"""Keys of which everything is asked at the first look: 72 KB where nine columns are compared."""
+SAMPLE_KEYS: Final = 256
+"""Keys of the sample: a column that differs in one changed row of fifty is missed once in a hundred sweeps."""
+ROOM_BYTES: Final = 100_000
+"""Column digests that one region sends of many keys, unless the shortest ones need more."""
+WIDTH_MIN: Final = 3
+"""Bytes of a column digest at least: a column that differs seems equal once in 2^24 times."""
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnPlan:
+    """``columns`` of a row, those at the places ``key`` among them, and ``shifted`` digests of its shifted grid."""
+
+    columns: int = 0
+    key: frozenset[int] = frozenset()
+    shifted: int = 0
+
+    @classmethod
+    def of(cls, profile: Profile) -> ColumnPlan:
+        """That of a profile's rows."""
+        names = profile.row_columns
+        return cls(len(names), frozenset(map(names.index, profile.key)), len(profile.tolerant_columns))
+
+    @property
+    def row(self) -> Row:
+        return Row(self.columns, self.shifted)
+
+    def all(self, width: int = DIGEST_BYTES) -> Picked | None:
+        """Every column digest that can differ, one by one. None where the columns are not known: then simply all."""
+        return Picked(self._alone(range(self.columns)), width=width) if self.columns else None
+
+    def at_first(self, keys: int) -> int:
+        """Of how many keys the first look asks for columns: 0 means all. Where there are tolerances, always all."""
+        return 0 if keys <= FEW_KEYS or self.shifted else SAMPLE_KEYS
+
+    def of_many(self, keys: int, differing: Set[int]) -> Picked | None:
+        """What to ask of so many keys after a sample in which those columns differed."""
+        others = [i for i in range(self.columns) if i not in self.key and i not in differing]
+        if keys <= FEW_KEYS or self.shifted or not differing or len(others) < 2:
+            fields = self.columns - len(self.key)
+            return self.all(DIGEST_BYTES if keys <= FEW_KEYS or self.shifted else _width(keys, fields))
+        together = packed(i in others for i in range(self.columns + self.shifted))
+        return Picked(self._alone(differing), together, _width(keys, len(differing) + 1))
+
+    def _alone(self, places: range | Set[int]) -> bytes:
+        count = self.columns + self.shifted
+        return packed((i in places and i not in self.key) or i >= self.columns for i in range(count))
+
+
+def _width(keys: int, fields: int) -> int:
+    return max(WIDTH_MIN, min(DIGEST_BYTES, ROOM_BYTES // max(1, keys * fields)))
