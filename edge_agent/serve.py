@@ -50,10 +50,21 @@ def run_agent(config: AgentConfig) -> int:
     """
     tls = agent_tls(config)
     copies = copies_of(config)
-    warm(lambda what: _log.info("first start on this machine", doing=what))
+    _compile(copies)
     with held_spool(config.spool), SharedExecutor(executor_of(config)) as shared:
         desk = desk_of(config, copies, shared.lend)
         return asyncio.run(_serve(service_of(config, copies, shared.lend, desk), desk, config, tls))
+
+
+def _compile(copies: Mapping[str, Copy]) -> None:
+    """Compile the kernels before the first sweep waits for them, and before workers start without them."""
+
+    def say(what: str) -> None:
+        _log.info("first start on this machine", doing=what)
+
+    warm(say)
+    for url in {copy.source.url for copy in copies.values()}:
+        connector_class(url).prepare(say)
 
 
 def agent_tls(config: AgentConfig) -> Tls:

@@ -155,6 +155,11 @@ class Connector(ABC):
             next_step="remove ssh from this connection",
         )
 
+    @classmethod
+    def prepare(cls, say: Callable[[str], None]) -> None:
+        """Compile what a scan of a large table needs, where this machine has not yet; ``say`` hears of it first."""
+        del say
+
     @abstractmethod
     def tables(self) -> list[str]:
         """The user's tables, as names that ``describe`` takes; what ``paritree init`` offers."""

@@ -72,6 +72,7 @@ class Index:
                 for first in range(low, high, _SKETCH_ROWS):
                     words = layer.words(first, min(high, first + _SKETCH_ROWS))
                     add_rows(sketch, words.k, words.signed[0], self._digester)
+            layer.run.release()
             yield done
 
     def children(self, bits: int, to_bits: int, prefixes: U64) -> U64:
@@ -155,6 +156,8 @@ class Index:
                 ]
                 _, counts = np.unique(np.concatenate(parts), axis=0, return_counts=True)
                 count += int((counts > 1).sum())
+            for run in self.runs:
+                run.release()
         return count
 
     def _slices(self) -> Iterator[tuple[int, int]]:

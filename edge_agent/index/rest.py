@@ -9,6 +9,7 @@ it is the last, so blocks cannot change places and a file cannot lose its end; t
 
 from __future__ import annotations
 
+import mmap
 import os
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -73,12 +74,20 @@ class Blob(Protocol):
     def read(self, low: int, high: int) -> U8:
         """The bytes [low, high); read only. Raises SourceError."""
 
+    def release(self) -> None:
+        """Give back the memory of what was read; it may be read again."""
+
 
 class MappedBlob:
     """A plain file, memory-mapped: slices are views."""
 
     def __init__(self, path: Path) -> None:
-        self._data: U8 = np.memmap(path, np.uint8, mode="r") if path.stat().st_size else np.zeros(0, np.uint8)
+        self._map: mmap.mmap | None = None
+        self._data: U8 = np.zeros(0, np.uint8)
+        if path.stat().st_size:
+            with path.open("rb") as file:
+                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            self._data = np.frombuffer(self._map, np.uint8)
 
     @property
     def size(self) -> int:
@@ -86,6 +95,10 @@ class MappedBlob:
 
     def read(self, low: int, high: int) -> U8:
         return self._data[low:high]
+
+    def release(self) -> None:
+        if self._map is not None:
+            self._map.madvise(mmap.MADV_DONTNEED)
 
 
 class SealedBlob:
@@ -110,6 +123,9 @@ class SealedBlob:
         first, last = low // BLOCK_BYTES, (high - 1) // BLOCK_BYTES
         content = b"".join([self._block(number) for number in range(first, last + 1)])
         return np.frombuffer(content, np.uint8)[low - first * BLOCK_BYTES : high - first * BLOCK_BYTES]
+
+    def release(self) -> None:
+        """The few blocks that are kept stay."""
 
     def _block(self, number: int) -> bytes:
         with self._lock:

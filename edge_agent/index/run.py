@@ -197,6 +197,10 @@ class Run:
     def bytes_on_disk(self) -> int:
         return self._blob.size
 
+    def release(self) -> None:
+        """Give back the memory of what was read, after reading much of it."""
+        self._blob.release()
+
     def verify(self) -> None:
         """Read the whole run and compare its checksum. Raises SourceError."""
         checksum = hashlib.blake2b(digest_size=16)

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from coordinator.sweep import ProgressCallback, Sweep, SweepOptions, unheard
 from edge_agent.build import Copy
 from edge_agent.connectors.contract import Connector, Source
-from edge_agent.connectors.registry import connect
+from edge_agent.connectors.registry import connect, connector_class
 from edge_agent.executors import SharedExecutor, open_executor
 from edge_agent.pace import Throttle
 from edge_agent.policy import Policy
@@ -193,6 +193,8 @@ def choose_digester(question: Question, schemas: Mapping[str, TableSchema], say:
         from paritree.core.fast.warming import warm  # numba takes half a second to import
 
         warm(say)
+        for url in {target.source.url for target in question.targets}:
+            connector_class(url).prepare(say)
     return kind
 
 

@@ -12,6 +12,7 @@ from edge_agent.connectors.cassandra import advice, lookup, options, ring, scan,
 from edge_agent.connectors.cassandra.identifiers import written
 from edge_agent.connectors.cassandra.session import Session
 from edge_agent.connectors.contract import Connector, Plan, Position, Shard, Source
+from paritree.core.fast.warming import prepare
 from paritree.core.placed import Placed
 from paritree.core.profile import Binding
 from paritree.core.schema import TableSchema
@@ -59,6 +60,12 @@ class CassandraConnector(Connector):
     def through(cls, source: Source, local_port: Callable[[str, int], int]) -> Source:
         """One contact point, and a ring of one node: the others could not be reached through it."""
         return options.through(source, local_port)
+
+    @classmethod
+    def prepare(cls, say: Callable[[str], None]) -> None:
+        from edge_agent.connectors.cassandra import kernels  # numba takes half a second to import
+
+        prepare("Cassandra's pages", [kernels.index_cells], say)
 
     def tables(self) -> list[str]:
         keyspace = self._session.settings.keyspace

@@ -18,6 +18,7 @@ from edge_agent.connectors.postgresql.projection import Projection, project
 from edge_agent.connectors.postgresql.session import Session, connect, through
 from edge_agent.connectors.postgresql.tuples import Waits
 from edge_agent.connectors.postgresql.types import EngineType, TypeCatalog
+from paritree.core.fast.warming import prepare
 from paritree.core.placed import Placed
 from paritree.core.profile import Binding
 from paritree.core.schema import TableSchema
@@ -53,6 +54,12 @@ class PostgresqlConnector(Connector):
     def through(cls, source: Source, local_port: Callable[[str, int], int]) -> Source:
         """``host`` stays for certificates; a line of PGPASSFILE needs ``*`` as its port."""
         return through(source, local_port)
+
+    @classmethod
+    def prepare(cls, say: Callable[[str], None]) -> None:
+        from edge_agent.connectors.postgresql import kernels  # numba takes half a second to import
+
+        prepare("PostgreSQL's COPY", [kernels.locate], say)
 
     def tables(self) -> list[str]:
         with self._session() as session:
