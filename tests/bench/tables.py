@@ -6,7 +6,12 @@ timestamptz; 3,000,000 rows are about 400 MB of heap.
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import psycopg
+import pyarrow as pa
+import pyarrow.parquet as pq
 from psycopg import sql
 
 TABLE = "orders"
@@ -69,3 +74,26 @@ def load_postgresql(url: str, rows: int, seed: int = SEED, table: str = TABLE) -
             bounds = {"seed": sql.Literal(str(seed)), "first": first, "last": min(rows, first + 499_999)}
             connection.execute(fill.format(table=name, **bounds))
         connection.execute(sql.SQL("VACUUM ANALYZE {table}").format(table=name))
+
+
+def write_parquet(folder: Path, rows: int, files: int = 8) -> None:
+    """The bench table's columns in ``files`` Parquet files of several row groups; other values than in PostgreSQL."""
+    each = -(-rows // files)
+    for number in range(files):
+        ids = np.arange(number * each, min(rows, (number + 1) * each), dtype=np.int64)
+        mixed = (ids * 2_654_435_761) % (1 << 32)
+        status = np.array(["new", "paid", "packed", "shipped", "delivered", "returned"])[mixed % 6]
+        notes = [f"note {value:x}" * (value % 4) for value in mixed.tolist()]
+        columns = {
+            "id": pa.array(ids),
+            "customer": pa.array([int(v).to_bytes(16, "big") for v in mixed.tolist()], pa.binary(16)),
+            "status": pa.array(status),
+            "amount": pa.array(mixed % 100_000_000, pa.int64()).cast(pa.decimal128(20, 0)),
+            "qty": pa.array((mixed % 50).astype(np.int32)),
+            "paid": pa.array(mixed % 3 != 0),
+            "weight": pa.array((mixed % 1_000_000) / 1024.0),
+            "note": pa.array(notes),
+            "created_at": pa.array(ids * 37_000_000 + 1_577_836_800_000_000, pa.timestamp("us", "UTC")),
+            "updated_at": pa.array(mixed * 1000 + 1_704_067_200_000_000, pa.timestamp("us", "UTC")),
+        }
+        pq.write_table(pa.table(columns), folder / f"{number:03d}.parquet", row_group_size=125_000)
