@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from paritree.core.canonical import RowEncoder, encode
+from paritree.core.canonical import RowEncoder, encode, shifted_encoder
 from paritree.core.digest import DatasetKeys, column_digest, token
 from paritree.core.errors import ConfigError, DeadLetter
 from paritree.core.profile import CANONICAL_VERSION, WHOLE_ROW, Profile
@@ -50,6 +50,8 @@ def check(document: object) -> Iterator[Outcome]:
         for index, item in enumerate(top["values"]):
             where = f"values[{index}]"
             yield _check_value(where, item)
+            if "shifted" in item:
+                yield _check_shifted(f"{where}.shifted", item)
         for section in ("rows", *(("whole_rows",) if "whole_rows" in top else ())):
             where = section
             schema = _Schema.of(section, top[section], top["dataset"])
@@ -84,6 +86,17 @@ def _check_value(where: str, item: Mapping[str, Any]) -> Outcome:
     except DeadLetter as error:
         got = DEAD_LETTER if expected == DEAD_LETTER else f"{DEAD_LETTER} ({error.message})"
     return Outcome(f"{where} {kind} {_shown(item['value'])}", expected, got)
+
+
+def _check_shifted(where: str, item: Mapping[str, Any]) -> Outcome:
+    kind = parse_type(item["type"], f"{where}.type")
+    if kind.tolerance is None:
+        raise ConfigError(f"{where}: a {kind} without a tolerance has no shifted grid")
+    try:
+        got = shifted_encoder(kind)(from_json(item["value"], kind)).hex()
+    except DeadLetter as error:
+        got = f"{DEAD_LETTER} ({error.message})"
+    return Outcome(where, item["shifted"], got)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from decimal import Decimal
+from hashlib import blake2b
 from itertools import combinations
 from typing import Any
 
@@ -82,6 +83,16 @@ def finding(**regions: Look) -> Finding:
 
 def amounts(*values: Any) -> dict[str, Look]:
     return {name: look(row(value)) for name, value in zip("abcdefgh", values, strict=False)}
+
+
+def test_shifted_digests_are_those_of_the_canonical_form() -> None:
+    [seen] = DIGESTER.rows(_batch_of_one())
+    keys = DatasetKeys.of(bytes(32), "d")
+    cells = {"amount": b"\x05", "weight": b"\x00"}  # floor((1 + 0.1) / 0.2), floor((1 + 2) / 4)
+    assert DIGESTER.shifted_digests(seen) == tuple(
+        blake2b(b"\x91\x01" + cell, key=keys.derive(b"shifted:" + name.encode()), digest_size=8).digest()
+        for name, cell in cells.items()
+    )
 
 
 @pytest.mark.parametrize("regions", [2, 3])

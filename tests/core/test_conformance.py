@@ -34,7 +34,8 @@ def test_golden_vectors_pass(path: Path) -> None:
     assert not_checked(document) == []
     cases = [*document["rows"]["cases"], *document.get("whole_rows", {"cases": []})["cases"]]
     digests = sum(5 + len(case["column_digests"]) for case in cases)
-    assert len(outcomes) == 2 + len(document["values"]) + digests + len(document.get("profiles", []))
+    values = len(document["values"]) + sum("shifted" in item for item in document["values"])
+    assert len(outcomes) == 2 + values + digests + len(document.get("profiles", []))
 
 
 def places(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -50,9 +51,17 @@ def places(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
             yield from places(item, (*path, index))
 
 
-EXPECTED = {"canonical", "dataset_key", "key_id", "key_bytes", "row_bytes", "key_digest", "row_digest", "token"} | {
-    "profile_id"
-}
+EXPECTED = {
+    "canonical",
+    "shifted",
+    "dataset_key",
+    "key_id",
+    "key_bytes",
+    "row_bytes",
+    "key_digest",
+    "row_digest",
+    "token",
+} | {"profile_id"}
 
 
 def flipped(text: str) -> str:
@@ -90,6 +99,13 @@ def test_a_dead_letter_that_should_be_a_value_and_the_reverse_are_caught(path: P
         (wrong,) = failed({**document, "values": [turned]})
         assert wrong.where.startswith("values[0] ")
         assert ("dead letter" in wrong.got) == ("dead_letter" in item), index
+
+
+def test_a_shifted_cell_of_a_value_that_does_not_fit_is_a_mismatch() -> None:
+    kind = {"type": "decimal", "tolerance": "1"}
+    wrong = failed({**load(EXTRA), "values": [{"type": kind, "value": "x", "canonical": "00", "shifted": "00"}]})
+    assert [outcome.where.partition(" ")[0] for outcome in wrong] == ["values[0]", "values[0].shifted"]
+    assert all("dead letter" in outcome.got for outcome in wrong)
 
 
 def test_a_changed_value_changes_the_bytes_of_its_row() -> None:
@@ -141,6 +157,7 @@ def put(value: Any, *path: Any) -> Callable[[Any], None]:
         (put("nope", "values", 3, "type"), "values[3].type"),
         (put(True, "values", 3, "dead_letter"), "values[3]"),
         (put(7, "values", 3), "values[3]"),
+        (put("00", "values", 3, "shifted"), "values[3].shifted: a"),
         (drop("rows", "cases", 0, "values", "note"), "rows.cases[0].values: column 'note'"),
         (put(1, "rows", "cases", 0, "values", "nota"), "no column 'nota'"),
         (put("00", "rows", "cases", 1, "column_digests", "nota"), "no column 'nota'"),
