@@ -12,7 +12,10 @@ import pyarrow as pa
 
 from edge_agent.connectors.contract import Shard, Source
 from edge_agent.digesters import open_digester
-from edge_agent.index.run import RunRows, write_run
+from edge_agent.index.changes import dead_rows
+from edge_agent.index.rest import RestKey
+from edge_agent.index.run import RunRows, with_dead, write_run
+from edge_agent.index.sorting import in_order
 from edge_agent.letters.shardfile import ShardLetters
 from edge_agent.pace import NOT_WAITED, UNLIMITED, Pacer, Throttle, Waited
 from edge_agent.reading import scanned, scanned_placed
@@ -23,7 +26,6 @@ from paritree.core.digest import DatasetKeys
 from paritree.core.digester import DeadRow, DigestBatch
 from paritree.core.errors import SourceError
 from paritree.core.leaves import LeafSums, key_words, leaf_sums, row_words
-from paritree.core.order import run_order
 from paritree.core.profile import Binding, Profile
 from paritree.core.sketch import Probe
 
@@ -34,7 +36,7 @@ class ScanTask:
 
     ``digester`` is "compiled" or "plain"; both give the same bytes. ``tasks`` share the rate of ``throttle``.
     ``letters``: leave the dead letters beside the run, sealed; else they are counted only. ``lent`` names a connector
-    of this process (see :mod:`edge_agent.sharing`).
+    of this process (see :mod:`edge_agent.sharing`). ``rest_key``: the run is encrypted at rest.
     """
 
     source: Source
@@ -48,6 +50,7 @@ class ScanTask:
     tasks: int = 1
     letters: bool = False
     lent: str = ""
+    rest_key: RestKey | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +99,7 @@ def _scanned(task: ScanTask) -> ShardResult:
             first_row += batch.num_rows
             batches.append(digested)
     rows = sorted_rows(batches, task.digester)
-    write_run(task.run_path, rows)
+    write_run(task.run_path, rows, task.rest_key)
     letters.write(task.run_path)
     k, (r, r2) = key_words(rows.key_digests), row_words(rows.row_digests)
     keyless = sum(d.locator is None for d in dead)
@@ -115,14 +118,19 @@ def _scanned(task: ScanTask) -> ShardResult:
 
 
 def sorted_rows(batches: list[DigestBatch], digester: str) -> RunRows:
-    """The rows of all batches in the order of a run; the compiled sort equals the plain one."""
+    """The rows of all batches in the order of a run, dead letters marked; the compiled sort equals the plain one."""
     empty = np.zeros((0, 16), np.uint8)
     keys = np.concatenate([empty, *(b.key_digests for b in batches)])
     digests = np.concatenate([empty, *(b.row_digests for b in batches)])
     locators = pa.concat_arrays([pa.array([], pa.large_binary()), *(b.locators for b in batches)])
-    if digester == "compiled":
-        from paritree.core.fast.sort import sort_run  # with the compiled digester, which has loaded it already
+    return in_order(with_dead(RunRows(keys, digests, locators), dead_among(batches)), digester)
 
-        return RunRows(*sort_run(keys, digests, locators))
-    order = run_order(keys, digests)
-    return RunRows(keys[order], digests[order], locators.take(pa.array(order)))
+
+def dead_among(batches: list[DigestBatch]) -> dict[int, str]:
+    """Which digests of all batches together are those of dead letters, and why."""
+    dead: dict[int, str] = {}
+    first = 0
+    for batch in batches:
+        dead.update((first + row, reason) for row, reason in dead_rows(batch).items())
+        first += len(batch)
+    return dead

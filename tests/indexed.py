@@ -14,13 +14,15 @@ from edge_agent.connectors.contract import Position, Shard
 from edge_agent.index.changes import Changes, Reached, Rescanned
 from edge_agent.index.digests import as_digests, distinct
 from edge_agent.index.durable import DurableIndex
+from edge_agent.index.installing import Scan
 from edge_agent.index.marks import Reasons, marks
 from edge_agent.index.run import RunRows, write_run
 from edge_agent.index.sorting import in_order
 from edge_agent.index.state import Identity
 from edge_agent.scan import ShardResult
 from edge_agent.sketching import probe_of
-from paritree.core.leaves import key_words, leaf_sums, row_words
+from paritree.core.leaves import LeafSums, key_words, leaf_sums, row_words
+from paritree.core.sketch import empty_probe
 
 Row = tuple[bytes, bytes, bytes]
 """Key digest, row digest, locator."""
@@ -87,3 +89,12 @@ def contents(index: DurableIndex) -> Counter[Row]:
 def opened(folder: Path, **options: Any) -> DurableIndex:
     options.setdefault("digester", "plain")
     return DurableIndex.open(folder, options.pop("identity", IDENTITY), **options)
+
+
+def install(index: DurableIndex, shards: Sequence[Rescanned], position: Reached) -> None:
+    """Make scanned shards the whole index."""
+    total = LeafSums.zero(12)
+    probe = empty_probe()
+    for one in shards:
+        total, probe = total.plus(one.result.sums), probe.plus(one.result.probe)
+    index.install(Scan([one.scanned for one in shards], total, probe), position, engine="memory")

@@ -22,7 +22,7 @@ import pyarrow as pa
 from edge_agent.connectors.contract import Position, Shard
 from edge_agent.index.digests import NO_DIGESTS, as_digests, distinct, places
 from paritree.core.digester import DigestBatch
-from paritree.core.leaves import U8
+from paritree.core.leaves import U8, NodeSum
 
 if TYPE_CHECKING:
     from edge_agent.scan import ShardResult
@@ -97,17 +97,44 @@ def dead_rows(batch: DigestBatch) -> dict[int, str]:
 
 
 @dataclass(frozen=True, slots=True)
+class ScannedShard:
+    """A shard and the run of all its rows, whose digests add up to ``sum``.
+
+    ``name`` is how the shard is known to the index, whatever its number in a plan. ``as_of`` (seconds since 1970) is
+    when its scan began. ``reasons`` count its dead letters, of which ``keyless`` have no readable key.
+    """
+
+    name: str
+    shard: Shard
+    as_of: float
+    run_path: Path
+    sum: NodeSum
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    keyless: int = 0
+
+    @classmethod
+    def of(cls, name: str, shard: Shard, result: ShardResult, as_of: float) -> ScannedShard:
+        """From what ``scan_shard`` returned."""
+        root = result.sums.root
+        return cls(name, shard, as_of, result.run_path, root, dict(result.reasons), result.dead_keyless)
+
+
+@dataclass(frozen=True, slots=True)
 class Rescanned:
     """A shard that was scanned again, in full: ``result`` is what ``scan_shard`` returned for a run of this index.
 
-    ``name`` is how the shard is known to the index, whatever its number in a plan. ``as_of`` (seconds since 1970) is
-    when its scan began.
+    ``name`` and ``as_of`` as in :class:`ScannedShard`.
     """
 
     name: str
     shard: Shard
     result: ShardResult
     as_of: float
+
+    @property
+    def scanned(self) -> ScannedShard:
+        """The shard alone."""
+        return ScannedShard.of(self.name, self.shard, self.result, self.as_of)
 
 
 @dataclass(frozen=True, slots=True)

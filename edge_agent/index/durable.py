@@ -18,7 +18,7 @@ from edge_agent.index.changes import Applied, Changes, Reached, Replaced, Rescan
 from edge_agent.index.digests import as_digests, distinct
 from edge_agent.index.disk import Disk, Step, unwatched
 from edge_agent.index.entries import locators_of
-from edge_agent.index.installing import installed
+from edge_agent.index.installing import Scan, installed
 from edge_agent.index.manifest import Unusable
 from edge_agent.index.recount import recount, recounted
 from edge_agent.index.replacing import replaced_by
@@ -123,18 +123,17 @@ class DurableIndex:
             path.unlink(missing_ok=True)
             path.with_suffix(".partial").unlink(missing_ok=True)
 
+    @property
+    def scan_folder(self) -> Path:
+        """Where the runs of a whole scan are written before they are installed; emptied when the index is opened."""
+        return self.shelf.scan_folder
+
     def install(
-        self,
-        shards: Sequence[Rescanned],
-        reached: Reached,
-        *,
-        engine: str,
-        scan_s: float = 0.0,
-        notes: Sequence[str] = (),
+        self, scan: Scan, reached: Reached, *, engine: str, scan_s: float = 0.0, notes: Sequence[str] = ()
     ) -> None:
-        """Make these shards the whole index, in place of whatever was there. Raises SourceError."""
+        """Make a whole scan the index, in place of whatever was there. Raises SourceError: then it is as it was."""
         with self.shelf.writing:
-            state = installed(self.shelf.disk, self.identity, shards, self.shelf.digester)
+            state = installed(self.shelf, self.identity, scan)
             state = replace(
                 state,
                 engine=engine,
@@ -189,6 +188,24 @@ class DurableIndex:
                 self.shelf.unwrite(run.file for run in written)
                 raise
             return outcome
+
+    def exchange(self, how: Callable[[State], State | None], written: HeldRun | None) -> bool:
+        """Put other files in the place of some, with the same rows: ``how`` makes it of the state as it is by then.
+
+        ``written`` is the new run, synced; it is removed where ``how`` finds that it came too late (None), and then
+        this is False. Raises SourceError.
+        """
+        with self.shelf.writing:
+            try:
+                state = how(self.view().state)
+                if state is not None:
+                    self.shelf.commit(state)
+                    return True
+            except BaseException:
+                self.shelf.unwrite([written.file] if written else [])
+                raise
+            self.shelf.unwrite([written.file] if written else [])
+            return False
 
     def doubt(self, place: str, reason: str) -> None:
         """Something is wrong there: the index is not called equal to anything until :meth:`trust` is."""

@@ -4,35 +4,51 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from edge_agent.connectors.contract import Position
-from edge_agent.index.changes import Reached, Rescanned
-from edge_agent.index.disk import Disk
+from edge_agent.index.changes import Reached, ScannedShard
 from edge_agent.index.layers import Layer
 from edge_agent.index.marks import OTHER_REASONS, SHARDS_MAX, Reasons, reason_of
 from edge_agent.index.recount import repeated_keys
 from edge_agent.index.run import Run
+from edge_agent.index.shelf import Shelf
 from edge_agent.index.slices import netted, rows_between, slices
 from edge_agent.index.state import HeldRun, HeldShard, Identity, State
-from edge_agent.index.tally import Tally, counted
 from paritree.core.errors import InvariantBroken
+from paritree.core.leaves import LeafSums
+from paritree.core.sketch import Probe
 
 
-def installed(disk: Disk, identity: Identity, shards: Sequence[Rescanned], digester: str) -> State:
-    """The state of an index that has these shards and nothing else. Raises InvariantBroken, SourceError."""
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """A whole scan: its shards, whose runs are in the folder of the index or below it, and what they add up to."""
+
+    shards: Sequence[ScannedShard]
+    sums: LeafSums
+    probe: Probe
+
+
+def installed(shelf: Shelf, identity: Identity, scan: Scan) -> State:
+    """The state of an index that has these shards and nothing else. Their runs are renamed; not synced yet.
+
+    Raises InvariantBroken, SourceError.
+    """
+    shards = scan.shards
     if len({shard.name for shard in shards}) < len(shards) or not all(shard.name for shard in shards):
         raise InvariantBroken("every shard of an index has a name of its own")
     if len(shards) >= SHARDS_MAX:
         raise InvariantBroken(f"an index has fewer than {SHARDS_MAX} shards")
-    tally = Tally()
     held: dict[int, HeldShard] = {}
     layers: list[Layer] = []
+    dead: Counter[str] = Counter()
     for number, one in enumerate(shards):
-        run = Run(one.result.run_path, disk.key)
-        tally.sums, tally.probe = tally.sums.plus(one.result.sums), tally.probe.plus(one.result.probe)
-        tally.dead += dead_of(run)
+        name = shelf.new_file("run")
+        shelf.disk.rename(str(one.run_path.relative_to(shelf.disk.folder)), name)
+        run = Run(shelf.disk.folder / name, shelf.disk.key)
+        dead += dead_of(run)
         held[number] = held_shard(number, one, run)
         layers.append(Layer(run, number))
     return State(
@@ -40,22 +56,22 @@ def installed(disk: Disk, identity: Identity, shards: Sequence[Rescanned], diges
         engine="",
         reached=Reached(Position("", point=False)),
         shards=held,
-        sums=tally.sums,
-        probe=tally.probe,
-        dead=counted(tally.dead, {}),
-        duplicates=_duplicates(layers, digester),
+        sums=scan.sums,
+        probe=scan.probe,
+        dead=dict(dead),
+        duplicates=_duplicates(layers, shelf.digester),
         next_shard=len(shards),
     )
 
 
-def held_shard(number: int, one: Rescanned, run: Run, floor: int = 0) -> HeldShard:
+def held_shard(number: int, one: ScannedShard, run: Run, floor: int = 0) -> HeldShard:
     """A shard as its scan left it."""
     return HeldShard(
         id=number,
         name=one.name,
         shard=one.shard,
         run=HeldRun(run.path.name, run.rows, run.checksum),
-        sum=one.result.sums.root,
+        sum=one.sum,
         floor=floor,
         as_of=one.as_of,
         keyless=keyless_of(one, dead_of(run)),
@@ -72,13 +88,13 @@ def dead_of(run: Run) -> Counter[str]:
     return Counter({text: int(counts[i + 1]) for i, text in enumerate(run.reasons) if counts[i + 1]})
 
 
-def keyless_of(one: Rescanned, keyed: Mapping[str, int]) -> dict[str, int]:
+def keyless_of(one: ScannedShard, keyed: Mapping[str, int]) -> dict[str, int]:
     """The dead letters without a readable key, by reason: what is left of all."""
-    rest = Counter(one.result.reasons)
+    rest = Counter(one.reasons)
     rest.subtract(keyed)
     left = {reason: count for reason, count in rest.items() if count > 0}
-    if sum(left.values()) != one.result.dead_keyless:  # more reasons than a run tells apart
-        return {OTHER_REASONS: one.result.dead_keyless} if one.result.dead_keyless else {}
+    if sum(left.values()) != one.keyless:  # more reasons than a run tells apart
+        return {OTHER_REASONS: one.keyless} if one.keyless else {}
     return left
 
 

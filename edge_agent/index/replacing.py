@@ -69,7 +69,7 @@ def replaced_by(view: View, disk: Disk, name: str, one: Rescanned | None, digest
     if one is None or run is None:
         held = HeldShard(number, "", state.loose.shard, None, floor=state.next_number)
     else:
-        held = held_shard(number, one, run, state.next_number)
+        held = held_shard(number, one.scanned, run, state.next_number)
         walk.tally.sums = walk.tally.sums.plus(one.result.sums)
         walk.tally.probe = walk.tally.probe.plus(one.result.probe)
         walk.tally.dead += dead_of(run)

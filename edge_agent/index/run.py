@@ -19,8 +19,8 @@ from __future__ import annotations
 import hashlib
 import itertools
 import struct
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from edge_agent.index.columns import Column
 from edge_agent.index.disk import Disk
-from edge_agent.index.marks import U32
+from edge_agent.index.marks import U32, Reasons, marks
 from edge_agent.index.rest import RestKey, open_blob
 from paritree.core import limits
 from paritree.core.errors import ParitreeError, SourceError
@@ -58,6 +58,16 @@ class RunRows:
 
     def __len__(self) -> int:
         return len(self.key_digests)
+
+
+def with_dead(rows: RunRows, dead: Mapping[int, str]) -> RunRows:
+    """The rows of a shard with those marked that are dead letters, and why; without any they need no marks."""
+    if not dead:
+        return rows
+    reasons = Reasons()
+    numbers = reasons.numbers(len(rows), {at: text[: limits.REASON_CHARS_MAX] for at, text in dead.items()})
+    none = np.zeros(len(rows), np.int64)
+    return replace(rows, marks=marks(none, numbers, none > 0), reasons=reasons.texts)
 
 
 class Header(NamedTuple):
@@ -111,7 +121,7 @@ def put_run(disk: Disk, name: str, rows: RunRows, *, sync: bool = True) -> bytes
     tail = np.ascontiguousarray(rows.key_digests[:, 8:])
     marked = [] if rows.marks is None else [padded(rows.marks)]
     offsets, heap = locator_buffers(rows.locators)
-    reasons = np.frombuffer(packb(list(rows.reasons)), np.uint8)
+    reasons = np.frombuffer(packed_reasons(rows.reasons), np.uint8)
     sections = [table, k, tail, *row_words(rows.row_digests), *marked, offsets, heap, reasons]
     contents = [np.ascontiguousarray(section).data for section in sections]
     checksum = hashlib.blake2b(digest_size=16)
@@ -130,6 +140,11 @@ def put_run(disk: Disk, name: str, rows: RunRows, *, sync: bool = True) -> bytes
 def table_bits(rows: int) -> int:
     """Depth of the offset table of a run of so many rows."""
     return leaf_bits(rows, limits.LEAF_ROWS, limits.LEVEL_BITS_MAX)
+
+
+def packed_reasons(texts: Sequence[str]) -> bytes:
+    """The last section."""
+    return bytes(packb(list(texts)))
 
 
 def padded(marks: U32) -> U32:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -49,6 +50,12 @@ class Shelf:
         except SourceError as error:
             self.why_not = error.message
         manifest.collect_garbage(self.disk, None if self.view is None else self.view.state)
+        shutil.rmtree(self.scan_folder, ignore_errors=True)
+
+    @property
+    def scan_folder(self) -> Path:
+        """Where a whole scan writes its runs before they are renamed into the folder."""
+        return self.disk.folder / "scan"
 
     def new_file(self, ending: str) -> str:
         """A name that no file of the index has or had since it was opened."""
@@ -88,10 +95,10 @@ class Shelf:
                 view = View(state, open_runs(self.disk, runs_of(state), known), self.digester)
                 manifest.store(self.disk, state)
             except FileNotFoundError as error:
-                self.unwrite({name} - {""})
+                self.unwrite([name])
                 raise SourceError(f"a run of the index has gone: {error}", next_step="rebuild the index") from error
             except BaseException:
-                self.unwrite({name} - {""})
+                self.unwrite([name])
                 raise
             self.view = view
             self.why_not = ""
@@ -100,8 +107,12 @@ class Shelf:
                 self.disk.remove(left)
 
     def unwrite(self, names: Iterable[str]) -> None:
-        """Remove what a step that failed wrote; what cannot be removed now is garbage when the index is opened."""
-        for name in names:
+        """Remove what a step that failed wrote; what cannot be removed now is garbage when the index is opened.
+
+        A step that failed after its rename has not failed for the index: what that names stays.
+        """
+        needed = set() if self.view is None else self.view.state.files
+        for name in sorted(set(names) - needed - {""}):
             with suppress(ParitreeError):
                 self.disk.remove(name)
 
