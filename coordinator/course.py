@@ -32,11 +32,16 @@ async def admitted(_region: str) -> str:
     return ""
 
 
+async def unsettled(_outcomes: Mapping[str, str | None]) -> None:
+    """Nobody remembers how it went."""
+
+
 @dataclass(slots=True)
 class Course:
     """One run of one sweep. ``moved_before`` are the bytes of the runs before it, by region.
 
-    ``admit`` says why a region is not to be asked now, "" if it may be; it is called before its Begin.
+    ``admit`` says why a region is not to be asked now, "" if it may be; it is called before its Begin. ``settle`` is
+    told at the end how the regions did: None for one that worked, the reason for one that failed.
     """
 
     journal: Journal
@@ -46,6 +51,7 @@ class Course:
     budget: Budget = field(default_factory=Budget)
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     admit: Callable[[str], Awaitable[str]] = admitted
+    settle: Callable[[Mapping[str, str | None]], Awaitable[None]] = unsettled
     moved_before: Mapping[str, Tally] = field(default_factory=dict)
 
     @classmethod

@@ -32,6 +32,16 @@ class Halt:
         if self._asked.is_set():
             await asyncio.Event().wait()
 
+    async def unless_asked(self, task: asyncio.Task[None]) -> None:
+        """Wait for the task, whose error is raised, but not once it was told to halt."""
+        asked = asyncio.create_task(self._asked.wait())
+        try:
+            await asyncio.wait({task, asked}, return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                task.result()
+        finally:
+            asked.cancel()
+
     async def driving(self, work: Coroutine[Any, Any, None], live: asyncio.Event) -> str:
         """Do the work: "" when it came to its end, else why it was ended before, with nothing of it still running.
 

@@ -73,6 +73,11 @@ class Journal:
         """The regions that took part in what is stored."""
         return frozenset(region for region, _ in self._stored)
 
+    @property
+    def begun(self) -> bool:
+        """Whether what is stored goes beyond the regions' first answers: then it is settled who takes part."""
+        return any(number > 0 for _, number in self._stored)
+
     def clock(self) -> float:
         """Seconds of work on this sweep, by whichever coordinator."""
         return self._now_s + (self._clock() - self._live_at if self.live.is_set() else 0.0)

@@ -132,9 +132,13 @@ class Connection:
 class GrpcLink:
     """A RegionLink over whatever connection the region's agent has at the moment."""
 
-    def __init__(self, hello: Hello, exchanges: Iterator[int]) -> None:
-        """``exchanges`` gives numbers that no exchange of this coordinator has had, restarts included."""
+    def __init__(self, hello: Hello, exchanges: Iterator[int], fence: int = 0) -> None:
+        """``exchanges`` gives numbers that no exchange of this coordinator has had, restarts included.
+
+        ``fence`` is the coordinator's fencing token, which every request carries.
+        """
         self._exchanges = exchanges
+        self._fence = fence
         self._cut: OrderedDict[tuple[str, bytes], int] = OrderedDict()
         self._connection: Connection | None = None
         self.region = hello.region
@@ -177,7 +181,8 @@ class GrpcLink:
         connection = self._connected()
         key = sweep_id, codec.fingerprint(request_body)
         exchange = self._cut.pop(key, None)
-        request = Request(next(self._exchanges) if exchange is None else exchange, sweep_id, request_body, timeout_s)
+        exchange = next(self._exchanges) if exchange is None else exchange
+        request = Request(exchange, sweep_id, request_body, timeout_s, self._fence)
         check = AnswerCheck(request)
         try:
             inbox = await connection.send(request)

@@ -9,7 +9,7 @@ from typing import Final
 import structlog
 
 from coordinator.control import Connected
-from coordinator.store import Store
+from coordinator.store import Fenced, Store
 from paritree.core.errors import SourceError
 from paritree.core.messages import Hello
 
@@ -43,6 +43,8 @@ class Presence:
         while True:
             try:
                 await self.update()
+            except Fenced:
+                raise
             except SourceError as error:
                 _log.error("agents not stored", reason=error.message)
             try:

@@ -3,19 +3,57 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import AsyncGenerator, Callable, Collection
+from contextlib import aclosing
 
 from coordinator.link import Connection, GrpcLink, exchange_numbers
 from paritree.core.errors import PeerError
-from paritree.core.messages import Hello
+from paritree.core.ledger import ByteLedger
+from paritree.core.messages import Hello, ReplyBody, RequestBody
 
 OnHello = Callable[[Hello], None]
 
 
-class Regions:
-    """One link a region. ``first_exchange`` is random below 2^62; ``on_hello`` hears of every agent that connects."""
+class AwayLink:
+    """A RegionLink to a region whose agent may come back later: until then asking it fails, and may be tried again."""
 
-    def __init__(self, first_exchange: int, on_hello: OnHello | None = None) -> None:
+    def __init__(self, regions: Regions, region: str) -> None:
+        self._regions = regions
+        self._none = ByteLedger()
+        self.region = region
+
+    @property
+    def hello(self) -> Hello:
+        """The Hello of the newest connection. Raises PeerError (retryable) when there is none."""
+        return self._regions.link(self.region).hello
+
+    @property
+    def ledger(self) -> ByteLedger:
+        """The region's bytes; nothing as long as it has not connected."""
+        link = self._regions.ever(self.region)
+        return self._none if link is None else link.ledger
+
+    def ask(self, request_body: RequestBody, *, sweep_id: str, timeout_s: float) -> AsyncGenerator[ReplyBody, None]:
+        """See RegionLink.ask."""
+        return self._asked(request_body, sweep_id, timeout_s)
+
+    async def _asked(
+        self, request_body: RequestBody, sweep_id: str, timeout_s: float
+    ) -> AsyncGenerator[ReplyBody, None]:
+        link = self._regions.link(self.region)
+        async with aclosing(link.ask(request_body, sweep_id=sweep_id, timeout_s=timeout_s)) as parts:
+            async for part in parts:
+                yield part
+
+
+class Regions:
+    """One link a region. ``first_exchange`` is random below 2^62; ``on_hello`` hears of every agent that connects.
+
+    ``fence`` is the coordinator's fencing token, which every request carries.
+    """
+
+    def __init__(self, first_exchange: int, on_hello: OnHello | None = None, *, fence: int = 0) -> None:
+        self._fence = fence
         self._exchanges = exchange_numbers(first_exchange)
         self._on_hello = on_hello
         self._links: dict[str, GrpcLink] = {}
@@ -27,12 +65,20 @@ class Regions:
         """The connected regions by name."""
         return {name: link for name, link in sorted(self._links.items()) if link.connected}
 
+    def ever(self, region: str) -> GrpcLink | None:
+        """The link of a region that has connected since the start, None for any other."""
+        return self._links.get(region)
+
     def link(self, region: str) -> GrpcLink:
         """The link of a connected region. Raises PeerError (retryable) when it is not connected."""
         link = self._links.get(region)
         if link is None or not link.connected:
             raise PeerError(f"region {region} is not connected", next_step="check that its agent runs", retryable=True)
         return link
+
+    def away(self, region: str) -> AwayLink:
+        """A link to a region that may not have connected yet."""
+        return AwayLink(self, region)
 
     async def wait_for(self, regions: Collection[str], timeout_s: float) -> dict[str, GrpcLink]:
         """Those of the regions that are connected, as soon as all are, else after ``timeout_s`` seconds."""
@@ -51,7 +97,7 @@ class Regions:
             raise PeerError(self._closed, retryable=True)
         link = self._links.get(hello.region)
         if link is None:
-            link = self._links[hello.region] = GrpcLink(hello, self._exchanges)
+            link = self._links[hello.region] = GrpcLink(hello, self._exchanges, self._fence)
         connection = link.connect(hello)
         if self._on_hello is not None:
             self._on_hello(hello)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from coordinator.course import Surroundings
+from coordinator.course import Course, Surroundings
 from coordinator.store import Traffic
 from coordinator.sweep import Sweep, SweepOptions
 from paritree.config.datasets import Dataset
@@ -18,7 +18,11 @@ WHOLE_SWEEP = 0
 
 
 class LinkRunner:
-    """Runs sweeps over the links that ``links`` gives for a sweep's regions; a region without one is unknown."""
+    """Runs sweeps over the links that ``links`` gives for a sweep's regions; a region without one is unknown.
+
+    ``away`` gives a link to a region that is not connected at the moment: for sweeps that are taken up again before
+    all of their regions have come back.
+    """
 
     def __init__(
         self,
@@ -26,10 +30,12 @@ class LinkRunner:
         *,
         exchange_timeout_s: float,
         surroundings: Surroundings | None = None,
+        away: Callable[[str], RegionLink] | None = None,
     ) -> None:
         self._links = links
         self._exchange_timeout_s = exchange_timeout_s
         self._surroundings = surroundings or Surroundings()
+        self._away = away
 
     async def run(
         self,
@@ -41,14 +47,16 @@ class LinkRunner:
         purpose: str,
         limit: int,
         progress: Callable[[SweepProgress], None],
+        course: Course | None = None,
     ) -> dict[str, Any]:
-        """See ``coordinator.control.SweepRunner``."""
+        """See ``coordinator.jobs.SweepRunner``."""
+        course = course or Course.plain(self._surroundings)
 
         def told(region: str, stage: str, how_far: Progress) -> None:
             progress(SweepProgress(region, stage, how_far.shards_done, how_far.shards_total, how_far.rows))
 
         progress(SweepProgress("", "connect"))
-        links = await self._links(regions)
+        links = await self._connected(regions, course)
         sweep = Sweep(
             dataset.profile,
             regions,
@@ -62,13 +70,26 @@ class LinkRunner:
             ),
             self._surroundings,
             told,
+            course=course,
         )
         try:
             report = await sweep.run()
-            return {**report, "stored": {"findings": _every(sweep, report), "traffic": _traffic(links, sweep_id)}}
+            return {**report, "stored": {"findings": _every(sweep, report), "traffic": _traffic(sweep)}}
         finally:
+            await course.settle(sweep.outcomes)
             for link in links.values():
                 link.ledger.forget(sweep_id)
+
+    async def _connected(self, regions: Sequence[str], course: Course) -> Mapping[str, RegionLink]:
+        """The links of the sweep: as they were when it began, where it has got beyond its beginning."""
+        journal = course.journal
+        if self._away is None or not journal.regions:
+            return await self._links(regions)
+        took_part = [name for name in regions if name in journal.regions]
+        if journal.begun:  # the other regions were not there when it was begun
+            return {name: self._away(name) for name in took_part}
+        found = await self._links(regions)
+        return {**{name: self._away(name) for name in took_part}, **found}
 
 
 def _every(sweep: Sweep, report: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -80,11 +101,10 @@ def _every(sweep: Sweep, report: Mapping[str, Any]) -> list[dict[str, Any]]:
     return listed + [finding.report(None) for finding in sweep.conclusion.findings[keys:]]
 
 
-def _traffic(links: Mapping[str, RegionLink], sweep_id: str) -> list[Traffic]:
-    tallies = {name: link.ledger.of(sweep_id) for name, link in links.items()}
+def _traffic(sweep: Sweep) -> list[Traffic]:
     return [
         Traffic(name, WHOLE_SWEEP, str(kind), tally.sent.get(kind, 0), tally.received.get(kind, 0))
-        for name, tally in tallies.items()
+        for name, tally in sweep.tallies().items()
         for kind in ByteClass
         if tally.sent.get(kind) or tally.received.get(kind)
     ]

@@ -165,6 +165,14 @@ class Sweep:
         if spent := self._course.budget.spent(bytes_moved=moved, rows=sum(self._rows.values())):
             self._course.halt.ask(spent)
 
+    @property
+    def outcomes(self) -> dict[str, str | None]:
+        """For the circuit breakers: None for a region that worked, the reason where it failed; {} before the end."""
+        if self.conclusion is None:
+            return {}
+        worked = dict.fromkeys(self._comparable, None)
+        return {**worked, **{name: self.facts[name].excluded for name in sorted(self.failed)}}
+
     def tallies(self) -> dict[str, Tally]:
         """The bytes of each region in this sweep, those of earlier runs included."""
         before = self._course.moved_before

@@ -16,17 +16,28 @@ from paritree.core.errors import InvariantBroken
 class Answers(Transactions):
     """Checkpoints of sweeps; the outcome of a sweep deletes them."""
 
-    def checkpoint(self, sweep_id: str, round_answers: Sequence[Answer], state: Mapping[str, Any]) -> None:
+    def checkpoint(
+        self, sweep_id: str, round_answers: Sequence[Answer], state: Mapping[str, Any], *, again: bool = False
+    ) -> None:
         """Keep the answers of one round and what is known of the sweep after it (JSON), or nothing of both.
 
-        Raises InvariantBroken when the sweep has ended, or an answer is there already.
+        ``again``: it may have been done already. Raises InvariantBroken when the sweep has ended, or has the answer.
         """
         with self._writing() as connection:
             own = sa.update(sweeps).where(sweeps.c.id == sweep_id, sweeps.c.state.in_(OPEN))
             if connection.execute(own.values(checkpoint=dict(state))).rowcount != 1:
                 raise InvariantBroken(f"store: sweep {sweep_id} is not open")
             for answer in round_answers:
+                if again:
+                    same = answers.c.sweep_id == sweep_id, answers.c.region == answer.region
+                    connection.execute(sa.delete(answers).where(*same, answers.c.number == answer.number))
                 connection.execute(sa.insert(answers), list(_rows(sweep_id, answer)))
+
+    def forget_answers(self, sweep_id: str) -> None:
+        """Nothing of an open sweep was answered: it is asked from the start."""
+        with self._writing() as connection:
+            connection.execute(sa.delete(answers).where(answers.c.sweep_id == sweep_id))
+            connection.execute(sa.update(sweeps).where(sweeps.c.id == sweep_id).values(checkpoint=None))
 
     def answers(self, sweep_id: str) -> list[Answer]:
         """Every stored answer, by region and number."""

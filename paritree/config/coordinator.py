@@ -43,6 +43,21 @@ class StoreConfig(Part):
     """``sqlite:///relative.db`` (to the file's folder), ``sqlite:////absolute.db`` or ``postgresql://user@host/db``."""
     password: SecretSpec | None = None
     """The password of a PostgreSQL store."""
+    wait_s: float = Field(default=5.0, ge=0, allow_inf_nan=False)
+    """Seconds to wait for another coordinator that has the store; a large number makes this one its standby."""
+    lease_s: float = Field(default=15.0, ge=1, le=3_600, allow_inf_nan=False)
+    """Seconds of silence after which a standby takes a PostgreSQL store from a coordinator that hangs or is cut off."""
+
+
+class RatesConfig(Part):
+    """What a region is spared; absent: not limited."""
+
+    sweeps_max: int | None = Field(default=None, ge=1)
+    """Sweeps at a time; further ones wait."""
+    requests_per_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Requests a second, over all sweeps."""
+    bytes_per_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Bytes a second that go to and come from the region, over all sweeps."""
 
 
 class CoordinatorConfig(FileSettings):
@@ -68,8 +83,14 @@ class CoordinatorConfig(FileSettings):
     """Seconds of silence after which a region's answer is given up; progress messages start it anew."""
     connect_wait_s: float = Field(default=5.0, ge=0, le=3_600, allow_inf_nan=False)
     """Seconds that a sweep waits for a region that is not connected, before it is unknown."""
+    patience_s: float = Field(default=45.0, ge=0, le=86_400, allow_inf_nan=False)
+    """Seconds for which a region that fails or goes away in the middle of a sweep is tried, before it is unknown."""
+    rates: RatesConfig = RatesConfig()
+    """How every region is spared."""
+    region_rates: dict[str, RatesConfig] = Field(default_factory=dict)
+    """How single regions are spared, in place of ``rates``."""
     stop_timeout_s: float = Field(default=10.0, ge=0, le=3_600, allow_inf_nan=False)
-    """Seconds that running sweeps get to end when the coordinator is asked to stop."""
+    """Seconds that running sweeps get to end when the coordinator is told to stop; its next start goes on with them."""
 
     @property
     def store_url(self) -> str:

@@ -1,0 +1,78 @@
+"""Regions, datasets and sweeps as the status document shows them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from coordinator.running import Running
+from coordinator.store import AgentRow, SweepRow
+from paritree.config.datasets import Dataset
+
+
+def instant(at: datetime | None) -> str | None:
+    """ISO 8601 with milliseconds."""
+    return None if at is None else at.isoformat(timespec="milliseconds")
+
+
+def described_agent(row: AgentRow, datasets: tuple[str, ...] | None) -> dict[str, Any]:
+    """An agent that was seen; ``datasets`` that it serves, None where it is not connected now."""
+    return {
+        "name": row.agent,
+        "connected": datasets is not None,
+        "connected_since": instant(row.connected_since) if datasets is not None else None,
+        "last_seen": None if datasets is not None else instant(row.last_seen),
+        "datasets": sorted(datasets or ()),
+    }
+
+
+def described_dataset(dataset: Dataset, last: SweepRow | None) -> dict[str, Any]:
+    """A dataset with its newest sweep."""
+    return {
+        "name": dataset.name,
+        "owner": dataset.owner or None,
+        "criticality": dataset.criticality,
+        "regions": list(dataset.regions),
+        "last_sweep": None
+        if last is None
+        else {
+            "sweep_id": last.id,
+            "job_id": last.job_id,
+            "state": str(last.state),
+            "attempts": last.attempts,
+            "verdict": last.verdict,
+            "started_at": instant(last.started_at),
+            "finished_at": instant(last.finished_at),
+            "error": last.error,
+        },
+    }
+
+
+def described_sweep(row: SweepRow, running: Running | None) -> dict[str, Any]:
+    """A sweep as a job, and how far its regions are where it runs here. ``work_s``: seconds of work that are kept."""
+    return {
+        "sweep_id": row.id,
+        "job_id": row.job_id,
+        "dataset": row.dataset,
+        "regions": list(row.regions),
+        "state": str(row.state),
+        "operator": row.operator,
+        "paused_by": row.paused_by,
+        "cancelled_by": row.cancelled_by,
+        "resumed": row.resumed,
+        "started_at": instant(row.started_at),
+        "work_s": round((row.checkpoint or {}).get("at_s", 0.0), 1),
+        "progress": [] if running is None else [_progress(one) for one in running.newest],
+    }
+
+
+def _progress(one: Any) -> dict[str, Any]:
+    return {
+        "region": one.region or None,
+        "stage": one.stage,
+        "shards_done": one.shards_done,
+        "shards_total": one.shards_total,
+        "rows": one.rows,
+        "elapsed_s": one.elapsed_s,
+        "eta_s": one.eta_s,
+    }

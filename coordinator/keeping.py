@@ -1,0 +1,63 @@
+"""Keeps the store this coordinator's own, and its open sweeps going, for as long as the process runs."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import structlog
+
+from coordinator.jobs import Jobs
+from coordinator.store import Fenced, Store
+from paritree.core.errors import SourceError
+
+TAKE_UP_S: Final = 30.0
+"""Between two looks for sweeps that are open and run nowhere, because the store was away when they were to be kept."""
+RENEWALS: Final = 3
+"""Renewals in the time of a lease: two may fail."""
+_log = structlog.get_logger("paritree.coordinator")
+
+
+class Keeper:
+    """``clock`` gives monotonic seconds, ``sleep`` waits them."""
+
+    def __init__(
+        self,
+        store: Store,
+        jobs: Jobs,
+        lease_s: float,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._store = store
+        self._jobs = jobs
+        self._lease_s = lease_s
+        self._clock = clock
+        self._sleep = sleep
+
+    async def run(self) -> None:
+        """Renew and take up until cancelled. Raises Fenced, or SourceError when the lease may be over unrenewed."""
+        renewed_at = self._clock()
+        looked_at = renewed_at
+        while True:
+            began = self._clock()
+            try:
+                await asyncio.to_thread(self._store.renew)
+                renewed_at = began
+                if began - looked_at >= TAKE_UP_S:
+                    looked_at = began
+                    await self._jobs.take_up()
+            except Fenced:
+                raise
+            except SourceError as error:
+                _log.error("lease not renewed", reason=error.message)
+                if self._clock() - renewed_at >= self._lease_s:
+                    raise SourceError(
+                        f"the store could not be reached for {self._lease_s:g} s: another coordinator may have it",
+                        next_step="start the coordinator again when the store is back; its sweeps go on",
+                        retryable=True,
+                    ) from error
+            await self._sleep(self._lease_s / RENEWALS)
