@@ -37,7 +37,7 @@ def control_handler(control: Control, operator: Callable[[Context], str]) -> grp
         # No serializers: gRPC would log what they raise and go on with None.
         return grpc.unary_stream_rpc_method_handler(call)
 
-    methods = {"Sweep": service.sweep, "Status": service.status, "Findings": service.findings}
+    methods = {"Sweep": service.sweep, "Status": service.status, "Findings": service.findings, "Steer": service.steer}
     return grpc.method_handlers_generic_handler(wire.SERVICE, {name: method(one) for name, one in methods.items()})
 
 
@@ -62,6 +62,10 @@ class _Rpc:
 
     async def findings(self, request: bytes, _operator: str) -> AsyncIterator[bytes]:
         for piece in wire.pieces(await self._control.findings(wire.decode_findings(request))):
+            yield wire.encode_piece(piece)
+
+    async def steer(self, request: bytes, operator: str) -> AsyncIterator[bytes]:
+        for piece in wire.pieces(await self._control.steer(wire.decode_steer(request), operator)):
             yield wire.encode_piece(piece)
 
 
