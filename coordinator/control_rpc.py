@@ -11,6 +11,7 @@ import grpc.aio
 import structlog
 
 from coordinator.control import Control
+from coordinator.letters import DeadLetters
 from coordinator.running import Finished
 from paritree.core.errors import InvariantBroken, ParitreeError
 from paritree.wire import control as wire
@@ -21,9 +22,11 @@ Context = grpc.aio.ServicerContext[Any, Any]
 _log = structlog.get_logger("paritree.coordinator")
 
 
-def control_handler(control: Control, operator: Callable[[Context], str]) -> grpc.GenericRpcHandler[Any, Any]:
+def control_handler(
+    control: Control, operator: Callable[[Context], str], letters: DeadLetters | None = None
+) -> grpc.GenericRpcHandler[Any, Any]:
     """The handler to add to a server; ``operator`` says who calls, and raises what refuses the call."""
-    service = _Rpc(control)
+    service = _Rpc(control, letters)
 
     def method(answers: Callable[[bytes, str], AsyncIterator[bytes]]) -> grpc.RpcMethodHandler[Any, Any]:
         async def call(request: bytes, context: Context) -> AsyncIterator[bytes]:
@@ -37,15 +40,22 @@ def control_handler(control: Control, operator: Callable[[Context], str]) -> grp
         # No serializers: gRPC would log what they raise and go on with None.
         return grpc.unary_stream_rpc_method_handler(call)
 
-    methods = {"Sweep": service.sweep, "Status": service.status, "Findings": service.findings, "Steer": service.steer}
+    methods = {
+        "Sweep": service.sweep,
+        "Status": service.status,
+        "Findings": service.findings,
+        "Steer": service.steer,
+        "Letters": service.letters,
+    }
     return grpc.method_handlers_generic_handler(wire.SERVICE, {name: method(one) for name, one in methods.items()})
 
 
 class _Rpc:
     """One method a call, from the request's bytes to those of the answer's messages."""
 
-    def __init__(self, control: Control) -> None:
+    def __init__(self, control: Control, letters: DeadLetters | None) -> None:
         self._control = control
+        self._letters = letters
 
     async def sweep(self, request: bytes, operator: str) -> AsyncIterator[bytes]:
         async with aclosing(self._control.sweep(wire.decode_sweep(request), operator)) as events:
@@ -66,6 +76,12 @@ class _Rpc:
 
     async def steer(self, request: bytes, operator: str) -> AsyncIterator[bytes]:
         for piece in wire.pieces(await self._control.steer(wire.decode_steer(request), operator)):
+            yield wire.encode_piece(piece)
+
+    async def letters(self, request: bytes, operator: str) -> AsyncIterator[bytes]:
+        if self._letters is None:
+            raise InvariantBroken("this coordinator has no dead letters")
+        for piece in wire.pieces(await self._letters.answer(wire.decode_letters(request), operator)):
             yield wire.encode_piece(piece)
 
 

@@ -7,7 +7,7 @@ its sweeps open, and the next one takes them up where the stored answers end.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any, Final, Protocol
@@ -71,6 +71,8 @@ class Jobs:
         self._dataset_locks = {name: asyncio.Lock() for name in datasets}
         self._stopping = False
         self.overtaken = asyncio.Event()
+        self.failed: Callable[[str, str], Awaitable[None]] | None = None
+        """Told of each sweep that came to no report, by its id, with the reason."""
 
     @property
     def running(self) -> Mapping[str, Running]:
@@ -255,6 +257,8 @@ class Jobs:
             log.exception("sweep failed")
         try:
             await self._told(partial(self._store.fail, sweep_id, reason))
+            if self.failed is not None:
+                await self.failed(sweep_id, reason)
         except Fenced:
             self.overtaken.set()
         except ParitreeError as second:  # it stays open in the store: the next coordinator, or request, takes it up

@@ -11,12 +11,14 @@ from typing import Any
 
 import structlog
 
+from coordinator.aftermath import Aftermath, beginning_again
 from coordinator.breakers import Breakers
 from coordinator.control import Control
 from coordinator.control_rpc import control_handler
 from coordinator.gates import Gates, Rates
 from coordinator.identity import Context, operator_of
 from coordinator.keeping import Keeper
+from coordinator.letters import DeadLetters
 from coordinator.presence import Presence
 from coordinator.regions import Regions
 from coordinator.runner import LinkRunner
@@ -84,14 +86,19 @@ async def _serve(config: CoordinatorConfig, tls: Tls, datasets: dict[str, Datase
         exchange_timeout_s=config.exchange_timeout_s,
         away=regions.away,
     )
-    control = Control(
-        store, runner, datasets, presence.connected, setting=setting_of(config, store, breakers, datasets)
+    letters = DeadLetters(
+        store, lambda: regions.links, datasets, begin_again=beginning_again(store, lambda new: control.jobs.begin(new))
     )
+    aftermath = Aftermath(runner, letters, store)
+    setting = setting_of(config, store, breakers, datasets)
+    control = Control(store, aftermath, datasets, presence.connected, setting=setting)
+    control.jobs.failed = aftermath.failed
 
     def operator(context: Context) -> str:
         return operator_of(context, domain).name
 
-    server = Server(regions, tls, trust_domain=domain, name=domain, handlers=[control_handler(control, operator)])
+    handler = control_handler(control, operator, letters)
+    server = Server(regions, tls, trust_domain=domain, name=domain, handlers=[handler], unreadable=letters.unreadable)
     await server.start(config.listen)
     stopped: asyncio.Future[signal.Signals] = asyncio.get_running_loop().create_future()
     keeping = asyncio.gather(presence.run(), Keeper(store, control.jobs, config.store.lease_s).run())

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,6 +31,14 @@ MESSAGE_BYTES_KEPT: Final = 16 << 10
 """Beginning of an unreadable message that is kept: enough to see what it is."""
 _COLUMN_BYTES: Final = 300
 _log = structlog.get_logger("paritree.agent")
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A letter with its ``content``: ``payload`` in clear, or None and ``why``."""
+
+    letter: Letter
+    content: dict[str, Any]
 
 
 class LetterDesk:
@@ -88,14 +96,14 @@ class LetterDesk:
         letter = found(self._keys, LetterKind.MESSAGE, reason.encode() + b"\0" + data, reason, payload)
         self.store.take("", "", [letter])
 
-    def open(self, ids: Sequence[str], *, operator: str, purpose: str) -> list[dict[str, Any]]:
+    def open(self, ids: Sequence[str], *, operator: str, purpose: str) -> list[Opened]:
         """Letters with their payload in clear, for somebody in the region; logged before they are opened."""
         kept = self.store.kept(ids=ids)
         self._journal.record({"action": "show", "operator": operator, "reason": purpose, "ids": list(ids)})
         _log.info("dead letters shown", letters=len(kept), operator=operator)
-        return [{**_entry(one.letter), **self._payload(one)} for one in kept]
+        return [Opened(one.letter, self._content(one)) for one in kept]
 
-    def _payload(self, kept: Kept) -> dict[str, Any]:
+    def _content(self, kept: Kept) -> dict[str, Any]:
         if kept.sealed is None:
             return {"payload": None, "why": "its payload was forgotten when it was discarded"}
         copy = self._copies.get(kept.letter.dataset)
@@ -113,10 +121,6 @@ class LetterDesk:
         entry = {"action": str(ask.action), "operator": ask.operator, "reason": ask.reason, "dataset": ask.dataset}
         self._journal.record({**entry, "ids": [kept.letter.id for kept in chosen]})
         _log.info("dead letters", letters=len(chosen), **entry)
-
-
-def _entry(letter: Letter) -> dict[str, Any]:
-    return {name: getattr(letter, name) for name in Letter.__slots__}
 
 
 def _parts(

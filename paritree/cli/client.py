@@ -71,6 +71,10 @@ class Coordinator:
         """One page of findings. Raises ParitreeError."""
         return await self._document(wire.FINDINGS, wire.encode_findings(order))
 
+    async def letters(self, order: wire.LettersOrder) -> dict[str, Any]:
+        """Dead letters, or what came of trying them again or discarding them. Raises ParitreeError."""
+        return await self._document(wire.LETTERS, wire.encode_letters(order))
+
     async def _document(self, path: str, request: bytes) -> dict[str, Any]:
         document = _Document()
         async for data in self._messages(path, request):

@@ -95,10 +95,17 @@ class Neighbours:
         )
         return LoopbackLink(service)
 
+    def put(self, rows: list[tuple[Any, ...]], table: str = "orders") -> None:
+        """The same rows in both regions."""
+        for kept in self.regions.values():
+            kept.put(rows, table)
+
     def sweep(self, dataset: str) -> dict[str, Any]:
+        return asyncio.run(self.swept(dataset, f"n{next(self._ids)}"))
+
+    async def swept(self, dataset: str, sweep_id: str) -> dict[str, Any]:
         profile = self.regions["eu"].copy_of(dataset).profile
-        options = SweepOptions(lag_max_s=0.0)
-        return asyncio.run(Sweep(profile, ["eu", "us"], self.links, f"n{next(self._ids)}", options).run())
+        return await Sweep(profile, ["eu", "us"], self.links, sweep_id, SweepOptions(lag_max_s=0.0)).run()
 
 
 @pytest.fixture

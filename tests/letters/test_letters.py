@@ -80,7 +80,7 @@ def test_a_failed_sweep_ends_nothing_and_names_the_part_that_cannot_be_read(kept
     assert letters.keys() == {LetterKind.ROW, LetterKind.ROWS}
     assert letters[LetterKind.ROW] == row
     (shown,) = kept.desk.open([letters[LetterKind.ROWS].id], operator="", purpose="")
-    assert shown["payload"]["shard"] == "rows from 2"
+    assert shown.content["payload"]["shard"] == "rows from 2"
     assert kept.ask("replay", letters[LetterKind.ROWS].id).cleared == (), "still damaged"
     kept.store.before_shard = None
     assert set(kept.ask("replay").cleared) == {row.id, letters[LetterKind.ROWS].id}
@@ -140,7 +140,7 @@ def test_discarding_needs_a_reason_forgets_the_payload_and_is_no_pardon(kept: An
     assert kept.sweep("s2").total == 1, "the row still counts"
     (again,) = kept.ask("list").letters
     assert (again.state, again.count) == (LetterState.DISCARDED, 2)
-    assert kept.desk.open([letter.id], operator="ops", purpose="why")[0]["payload"] is None
+    assert kept.desk.open([letter.id], operator="ops", purpose="why")[0].content["payload"] is None
     kept.put(GOOD)
     assert kept.ask("replay", letter.id).cleared == (letter.id,), "without its payload it is found by reading the table"
     log = [json.loads(line) for line in (kept.spool / "letters.log").read_text().splitlines()]
@@ -164,7 +164,7 @@ def test_showing_opens_the_payload_and_is_logged_first(kept: Any) -> None:
     kept.put(spoilt(2, keyless=1))
     kept.sweep("s1")
     shown = kept.desk.open([letter.id for letter in kept.ask("list").letters], operator="ops", purpose="ticket 7")
-    by_key = {entry["keyed"]: entry["payload"] for entry in shown}
+    by_key = {one.letter.keyed: one.content["payload"] for one in shown}
     assert by_key[True]["key"] == {"id": 2}
     assert by_key[True]["values"] == {"id": "2", "name": "secret\0" + "2", "amount": "1.50"}
     assert by_key[False]["values"]["name"] == "no key 0"
@@ -209,8 +209,8 @@ def test_unreadable_messages_are_kept_by_reason(kept: Any) -> None:
     letters = kept.ask("list", dataset="").letters
     assert sorted(letter.count for letter in letters) == [1, 2]
     assert {letter.kind for letter in letters} == {LetterKind.MESSAGE}
-    sizes = {entry["payload"]["bytes"] for entry in kept.desk.open([o.id for o in letters], operator="", purpose="")}
-    assert sizes == {40_000, 5}
+    opened = kept.desk.open([letter.id for letter in letters], operator="", purpose="")
+    assert {one.content["payload"]["bytes"] for one in opened} == {40_000, 5}
     assert len(kept.ask("replay", dataset="").cleared) == 2
 
 

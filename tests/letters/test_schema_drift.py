@@ -129,9 +129,8 @@ def test_one_file_of_several_with_another_schema(drifting: Parquet) -> None:
 def test_neighbours_go_on(neighbours: Any) -> None:
     """Two datasets of the same agents: one has drifted, the other one is compared."""
     rows = [(i, f"name {i}", "1.5") for i in range(10)]
-    for kept in neighbours.regions.values():
-        kept.put(rows)
-        kept.put(rows, "users")
+    neighbours.put(rows)
+    neighbours.put(rows, "users")
     assert neighbours.sweep("orders")["verdict"] == neighbours.sweep("users")["verdict"] == "equal"
     neighbours.regions["us"].put(rows, note=pa.array(["x"] * 10))
     drifted = neighbours.sweep("orders")
