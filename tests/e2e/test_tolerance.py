@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import random
@@ -18,8 +19,10 @@ import psycopg
 import pytest
 from typer.testing import CliRunner
 
+from coordinator.sweep import Sweep, SweepOptions
 from paritree.cli.main import app
 from paritree.core.profile import Profile
+from paritree.core.recollection import LookAsk
 from paritree.core.types import parse_type
 
 T = {"amount": Decimal("0.05"), "weight": Decimal("0.25")}
@@ -169,3 +172,22 @@ def test_a_value_that_changes_within_its_cell_is_no_difference(memory_regions):
     regions.add("b", [(1, "n", "0.15")])
     report = regions.sweep()
     assert (report["verdict"], report["rounds"], report["summary"]["within_tolerance"]) == ("equal", 1, 0)
+
+
+def test_a_value_that_comes_within_tolerance_between_looks_though_its_row_digest_rests(memory_regions):
+    """0.09 and 0.11 are in one cell of the grid; of the shifted one, 0.11 is in that of 0.21."""
+    regions = memory_regions()
+    regions.profile = Profile("orders", ("id",), {name: parse_type(kind) for name, kind in KINDS.items()})
+    regions.add("a", [(1, "n", "0.21")])
+    regions.add("b", [(1, "n", "0.09")])
+
+    class Moving(Sweep):
+        async def _ask_look(self, name, ask):
+            if isinstance(ask, LookAsk):
+                regions.put("b", [(1, "n", "0.11")])
+            return await super()._ask_look(name, ask)
+
+    assert regions.sweep()["summary"]["different"] == 1
+    sweep = Moving(regions.profile, ["a", "b"], regions.links, "moving", SweepOptions(lag_max_s=0.0))
+    report = asyncio.run(sweep.run())
+    assert (report["verdict"], report["summary"]["within_tolerance"]) == ("equal", 1)
