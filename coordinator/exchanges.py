@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, TypeVar
@@ -12,11 +13,13 @@ import numpy as np
 from coordinator.asking import RegionLost
 from paritree.core import limits
 from paritree.core.descent import Answer, Ask
+from paritree.core.header import Comparable
 from paritree.core.listing import RowList
 from paritree.core.messages import (
     AskChildren,
     AskDetail,
     AskSketch,
+    Begin,
     Children,
     Header,
     Lists,
@@ -50,11 +53,32 @@ def check_headers(region: str, parts: Sequence[ReplyBody], expected: Header) -> 
             raise RegionLost(region, "its answer is about another state than the one it announced")
 
 
-def header_difference(mine: tuple[str, bytes, int, bytes], chosen: tuple[str, bytes, int, bytes]) -> str:
-    """Why a region with the first header is not compared with the others; no dataset in ``chosen``: none was chosen."""
-    if not chosen[0]:
-        return "no two regions have the same profile, canonical version and key"
-    names = ("dataset", "profile", "canonical version", "dataset key")
+def check_ready(region: str, header: Header, begin: Begin, sweep_id: str) -> None:
+    """The index is the one that was asked for. Raises RegionLost."""
+    if header.sweep_id != sweep_id or header.dataset != begin.dataset:
+        raise RegionLost(region, "its answer belongs to another sweep")
+    if (header.scope, header.bucket) != (begin.scope, begin.bucket):
+        raise RegionLost(region, "its answer is about another part of the dataset than was asked for")
+
+
+def not_alike(headers: Mapping[str, Header], profile_id: bytes) -> dict[str, str]:
+    """The regions that are not compared, with the reason: those without the header that most have.
+
+    A header with the coordinator's own profile comes first. Where all differ, none is more right than another.
+    """
+    groups = Counter(header.comparable for header in headers.values())
+    if len(groups) < 2:
+        return {}
+    most, regions = max(groups.items(), key=lambda item: (item[0][1] == profile_id, item[1]))
+    chosen = most if regions >= limits.REGIONS_MIN else None
+    others = {name: header.comparable for name, header in headers.items() if header.comparable != chosen}
+    return {name: _difference(mine, chosen) for name, mine in others.items()}
+
+
+def _difference(mine: Comparable, chosen: Comparable | None) -> str:
+    if chosen is None:
+        return "no two regions have the same profile, canonical version, key and scope"
+    names = ("dataset", "profile", "canonical version", "dataset key", "scope", "definition of the scope", "bucket")
     differing = [name for name, a, b in zip(names, mine, chosen, strict=True) if a != b]
     return f"its {' and '.join(differing)} differs from the other regions'"
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,12 +19,14 @@ from coordinator.asking import Exchanges, RegionLost
 from coordinator.course import Course, Surroundings, tallies_as_json
 from coordinator.exchanges import (
     check_headers,
+    check_ready,
     chunks,
     gather,
-    header_difference,
     nodes_answer,
+    not_alike,
 )
 from coordinator.halt import Rested
+from coordinator.revealing import revealed
 from coordinator.viewing import View
 from paritree.core import limits
 from paritree.core.agreement import Agreement
@@ -36,7 +37,6 @@ from paritree.core.looks import Looks, Wait
 from paritree.core.manifest import Conclusion, RegionFacts, ReportContext, conclude, report
 from paritree.core.messages import (
     AskDetail,
-    AskReveal,
     Begin,
     ByteClass,
     End,
@@ -45,7 +45,6 @@ from paritree.core.messages import (
     Ready,
     ReplyBody,
     RequestBody,
-    Revealed,
 )
 from paritree.core.profile import CANONICAL_VERSION, Profile
 from paritree.core.ranges import RangeFinding, bulk_loss
@@ -60,12 +59,17 @@ _log = structlog.get_logger("paritree.coordinator")
 
 @dataclass(frozen=True, slots=True)
 class SweepOptions:
-    """How a sweep is run. ``lag_max_s`` seconds between looks; ``purpose`` asks for clear keys; ``limit`` findings."""
+    """How a sweep is run. ``lag_max_s`` seconds between looks; ``purpose`` asks for clear keys; ``limit`` findings.
+
+    ``scope`` and ``bucket``: only the rows of that bucket, whose id only agents can read.
+    """
 
     lag_max_s: float = 2.0
     purpose: str = ""
     limit: int = 1_000
     exchange_timeout_s: float = limits.EXCHANGE_TIMEOUT_S
+    scope: str = ""
+    bucket: bytes = b""
 
 
 ProgressCallback = Callable[[str, str, Progress], None]
@@ -218,7 +222,8 @@ class Sweep:
             self.failed.add(lost.region)
 
     async def _begin(self) -> None:
-        begin = Begin(self.profile.dataset, self.profile.profile_id, CANONICAL_VERSION)
+        of = self.options.scope, self.options.bucket
+        begin = Begin(self.profile.dataset, self.profile.profile_id, CANONICAL_VERSION, *of)
 
         async def one(name: str) -> None:
             try:
@@ -226,7 +231,7 @@ class Sweep:
                 ready = parts[-1]
                 if not isinstance(ready, Ready) or len(parts) != 1:
                     raise RegionLost(name, "its answer is not the index that was asked for")
-                self._check_ready(name, ready)
+                check_ready(name, ready.header, begin, self.sweep_id)
                 self.facts[name].ready = ready
                 self._rows[name] = ready.rows
                 self._watch_cost()
@@ -240,21 +245,10 @@ class Sweep:
         self._rows[name] = progress.rows
         self.on_progress(name, "scan", progress)
 
-    def _check_ready(self, name: str, ready: Ready) -> None:
-        if ready.header.sweep_id != self.sweep_id or ready.header.dataset != self.profile.dataset:
-            raise RegionLost(name, "its answer belongs to another sweep")
-
     def _exclude_other_headers(self) -> None:
-        """Compare only regions of one header: the one that most share, the coordinator's own profile first."""
-        groups = Counter(ready.header.comparable for ready in self._comparable.values())
-        if not groups:
-            return
-        chosen, _ = max(groups.items(), key=lambda item: (item[0][1] == self.profile.profile_id, item[1]))
-        if len(groups) > 1 and groups[chosen] < limits.REGIONS_MIN:
-            chosen = ("", b"", 0, b"")  # all different: none is more right than another
-        for name, ready in self._comparable.items():
-            if ready.header.comparable != chosen:
-                self._exclude(RegionLost(name, header_difference(ready.header.comparable, chosen)))
+        headers = {name: ready.header for name, ready in self._comparable.items()}
+        for name, reason in not_alike(headers, self.profile.profile_id).items():
+            self._exclude(RegionLost(name, reason))
 
     async def _compare(self) -> tuple[list[Suspect], dict[str, str]]:
         """Descend and look over the comparable regions; start again without a region that was lost on the way."""
@@ -297,11 +291,12 @@ class Sweep:
 
     async def _look(self, outcome: Outcome) -> tuple[list[Suspect], dict[str, str]]:
         ready = self._descended
-        looks = Looks(list(ready), outcome.ks, self.options.lag_max_s, Agreement.of(self.profile), self._columns)
+        ks, first, incomplete = self._affordable(outcome)
+        looks = Looks(list(ready), ks, self.options.lag_max_s, Agreement.of(self.profile), self._columns)
         self._looks = looks
         clock = self._course.journal.clock
-        if outcome.ks:
-            lacking = looks.receive_first(outcome.looks)
+        if ks:
+            lacking = looks.receive_first(first)
             looks.receive_lacking(await self._ask_looks(lacking), clock())
         while asks_or_wait := looks.again(clock()):
             if isinstance(asks_or_wait, Wait):
@@ -310,11 +305,24 @@ class Sweep:
                 looks.receive_again(await self._ask_looks(asks_or_wait), clock())
         if columns := looks.columns():
             looks.receive_columns(await self._ask_looks(columns))
-        incomplete: dict[str, str] = {}
         if looks.unexplained:
             reason = f"{len(looks.unexplained)} keys that differ were not shown by any region"
             incomplete = dict.fromkeys(ready, reason)
         return list(looks.suspects.values()), incomplete
+
+    def _affordable(self, outcome: Outcome) -> tuple[Sequence[int], Mapping[str, Sequence[Look]], dict[str, str]]:
+        """The suspects that the budget lets be looked at, and why every region is unknown where those are not all."""
+        most = self._course.budget.differences
+        if most is None or len(outcome.ks) <= most:
+            return outcome.ks, outcome.looks, {}
+        ks = outcome.ks[:most]
+        first = {
+            name: [look for look in looks if int.from_bytes(look.key_digest[:8], "big") <= ks[-1]]
+            for name, looks in outcome.looks.items()
+        }
+        left = len(outcome.ks) - most
+        reason = f"the budget of {most:,} differences is used up: {left:,} more keys differ in one look"
+        return ks, first, dict.fromkeys(self._descended, reason)
 
     async def _ask_looks(self, asks: Mapping[str, LookAsk]) -> dict[str, list[Look]]:
         return await self._kept({name: self._ask_look(name, ask) for name, ask in asks.items()})
@@ -333,34 +341,10 @@ class Sweep:
 
     async def _reveal(self, conclusion: Conclusion) -> dict[bytes, dict[str, Any]]:
         """Clear keys from the regions whose policy grants them, when a purpose was stated."""
+        granting = [name for name, ready in self._comparable.items() if ready.disclosure == "keys"]
         if not self.options.purpose:
             return {}
-        holders: dict[bytes, list[str]] = {}
-        for suspect in (*conclusion.unknown_keys, *conclusion.unsettled_keys):
-            holders[suspect.key_digest] = [r for group in suspect.groups for r in group]
-        for finding in conclusion.findings[: self.options.limit]:
-            holders[finding.key_digest] = [r for group in finding.groups for r in group]
-        clear: dict[bytes, dict[str, Any]] = {}
-        for name, ready in self._comparable.items():
-            wanted = tuple(d for d, held_by in holders.items() if name in held_by and d not in clear)
-            if ready.disclosure == "keys" and wanted:
-                clear.update(await self._reveal_from(name, wanted))
-        return clear
-
-    async def _reveal_from(self, name: str, wanted: tuple[bytes, ...]) -> dict[bytes, dict[str, Any]]:
-        clear: dict[bytes, dict[str, Any]] = {}
-        for first in range(0, len(wanted), limits.KEYS_A_DETAIL_MAX):
-            ask = AskReveal(wanted[first : first + limits.KEYS_A_DETAIL_MAX], self.options.purpose)
-            try:
-                parts = await self._exchanges.parts(name, ask, unheard)
-            except RegionLost as lost:
-                _log.warning("keys not revealed", sweep=self.sweep_id, region=name, reason=lost.message)
-                return clear
-            for part in parts:
-                if isinstance(part, Revealed):
-                    _log.info("reveal", sweep=self.sweep_id, region=name, keys=len(part.keys), refused=part.refused)
-                    clear.update({d: json.loads(text) for d, text in part.keys.items() if d in wanted})
-        return clear
+        return await revealed(self._exchanges, granting, conclusion, self.options.limit, self.options.purpose)
 
     async def _end(self, *, keep: bool = False) -> None:
         async def one(name: str) -> None:

@@ -9,7 +9,7 @@ import re
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -225,8 +225,7 @@ class Service:
     def _ready(self, sweep: OpenSweep, built: Built) -> Ready:
         index = built.index
         root = index.sums.root
-        header = Header(*sweep.header.comparable, sweep.header.sweep_id, built.position.text)
-        sweep.header = header
+        header = sweep.header = replace(sweep.header, position=built.position.text)
         return Ready(
             header=header,
             engine=built.engine,

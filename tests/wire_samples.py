@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ def asks() -> dict[str, Any]:
     """One request of each kind."""
     return {
         "begin": m.Begin("orders", bytes(range(16)), 1),
+        "begin_bucket": m.Begin("orders", bytes(range(16)), 1, "month", b"b" * 32),
         "ask_children": m.AskChildren(12, 20, np.array([5, 4095], np.uint64)),
         "ask_lists": m.AskLists(20, np.array([0, 2**20 - 1], np.uint64)),
         "ask_sketch": m.AskSketch(192, 2**64 - 1, 4, np.array([5, 15], np.uint64)),
@@ -81,6 +83,9 @@ def samples() -> dict[str, Any]:
         "busy": m.Refusal(m.RefusalCode.BUSY, "this agent has too much to do", True, 2.5),
         "fenced": m.Refusal(m.RefusalCode.FENCED, "another coordinator drives this sweep"),
         "ended": m.Ended(),
+        "children_of_a_bucket": m.Children(replace(HEADER, scope="month", scope_id=b"i" * 8, bucket=b"b" * 32), U64),
+        "merged_look": m.Details(HEADER, (m.Look(b"d" * 16, (b"a" * 16, b"b" * 16), merged=("name: casefold",)),)),
+        "unknown_bucket": m.Refusal(m.RefusalCode.UNKNOWN_BUCKET, "no bucket of this dataset has that id"),
     }
     return {
         "hello": m.Hello("eu", "a1", "i1", (m.DatasetOffer("orders", bytes(range(16)), 1, bytes(range(8))),)),

@@ -78,6 +78,7 @@ picks = st.none() | st.builds(Picked, bitmaps, bitmaps, st.integers(1, 8))
 
 request_bodies = st.one_of(
     st.builds(m.Begin, names, st.binary(min_size=16, max_size=16), u32s),
+    st.builds(m.Begin, names, st.binary(min_size=16, max_size=16), u32s, names, st.binary(min_size=1, max_size=60)),
     children_asks(),
     nodes(ascending=True).map(lambda pair: m.AskLists(*pair)),
     st.builds(
@@ -105,14 +106,17 @@ request_bodies = st.one_of(
 )
 requests = st.builds(m.Request, u64s, sweep_ids, request_bodies, st.floats(0.001, limits.TIMEOUT_S_MAX), u64s)
 
+whole = st.tuples(st.just(""), st.just(b""), st.just(b""))
+parts = st.tuples(names, st.binary(min_size=8, max_size=8), st.binary(min_size=1, max_size=60))
 headers = st.builds(
-    m.Header,
+    lambda *args: m.Header(*args[:-1], *args[-1]),
     names,
     st.binary(min_size=16, max_size=16),
     u32s,
     st.binary(min_size=8, max_size=8),
     sweep_ids,
     texts,
+    whole | parts,
 )
 deads = st.builds(m.DeadLetters, u64s, u64s, st.dictionaries(texts, u64s, max_size=5))
 looks = st.builds(
@@ -124,6 +128,7 @@ looks = st.builds(
     digests(8),
     st.none() | st.integers(-(2**63), 2**63 - 1),
     st.binary(max_size=50),
+    merged=st.lists(texts, max_size=3).map(tuple),
 )
 
 

@@ -111,6 +111,12 @@ RECONNECT_S_MAX: Final = 30.0
 SWEEPS_COUNTED_MAX: Final = 1_024
 """Sweeps whose bytes a ledger keeps apart; the oldest then counts in the total only."""
 
+BUCKET_BYTES_MAX: Final = 1_024
+"""A bucket's id, which holds what names the bucket: values of up to half of that."""
+
+MERGED_MAX: Final = 64
+"""Rules named for one key that is several in its source."""
+
 LETTERS_MAX: Final = 10_000
 """Dead letters that a region keeps of one dataset, and lists; further ones are counted only."""
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paritree.core.deadletters import Letter, LetterAction
+from paritree.core.header import Header as Header
 from paritree.core.looktable import LookTable, Picked
 from paritree.core.sketch import Probe
 
@@ -32,23 +33,6 @@ class ByteClass(StrEnum):
     LISTS = "lists"
     DETAILS = "details"
     REVEALED = "revealed"
-
-
-@dataclass(frozen=True, slots=True)
-class Header:
-    """What two answers must share to be compared; ``position`` is each region's own."""
-
-    dataset: str
-    profile_id: bytes
-    canonical_version: int
-    key_id: bytes
-    sweep_id: str
-    position: str = ""
-
-    @property
-    def comparable(self) -> tuple[str, bytes, int, bytes]:
-        """The part that has to be equal in two regions."""
-        return self.dataset, self.profile_id, self.canonical_version, self.key_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +61,13 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class Begin:
-    """Scan the dataset (or use its index) and answer :class:`Ready`."""
+    """Scan the dataset (or use its index) and answer :class:`Ready`; with a ``scope``, only the rows of ``bucket``."""
 
     dataset: str
     profile_id: bytes
     canonical_version: int
+    scope: str = ""
+    bucket: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,7 +267,8 @@ class Look:
     the fresh row in the order of the profile's row columns, when asked for and when there is exactly one fresh row;
     ``shifted``, sent with them, those of its cells on the shifted grid, for the columns that have a tolerance alone.
     ``version`` is microseconds since 1970 of the newest version seen, or None. ``same``: the region says that all of
-    it but the columns is as in its last answer; such a look is never sent as a message of its own.
+    it but the columns is as in its last answer; such a look is never sent as a message of its own. ``merged`` names
+    the rules that made one key of several ("name: casefold"); no value.
     """
 
     key_digest: bytes
@@ -293,6 +280,7 @@ class Look:
     sealed: bytes = b""
     shifted: tuple[bytes, ...] = ()
     same: bool = False
+    merged: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,6 +312,8 @@ class RefusalCode(StrEnum):
     """Why an agent does not answer."""
 
     UNKNOWN_DATASET = "unknown_dataset"
+    UNKNOWN_SCOPE = "unknown_scope"
+    UNKNOWN_BUCKET = "unknown_bucket"
     PROFILE_DIFFERS = "profile_differs"
     CANONICAL_DIFFERS = "canonical_differs"
     CONFIG = "config"

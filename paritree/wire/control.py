@@ -37,7 +37,8 @@ class SweepOrder:
 
     The same ``job_id`` twice is one sweep. ``purpose`` says why clear keys are asked for; "" when they are not.
     ``lag_max_s`` (seconds) None: what the dataset says. ``limit`` findings listed in the report; 0: the usual number.
-    ``budget``: used up, it ends the sweep with what it has found.
+    ``budget``: used up, it ends the sweep with what it has found. ``scope`` and ``bucket``: only the rows of that
+    bucket, whose id is from a region.
     """
 
     dataset: str
@@ -47,6 +48,8 @@ class SweepOrder:
     lag_max_s: float | None = None
     limit: int = 0
     budget: Budget = field(default_factory=Budget)
+    scope: str = ""
+    bucket: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +153,8 @@ def encode_sweep(order: SweepOrder) -> bytes:
             purpose=order.purpose,
             lag_max_s=order.lag_max_s,
             limit=order.limit,
+            scope=order.scope,
+            bucket=order.bucket,
             **order.budget.options(),
         ).SerializeToString()
 
@@ -161,7 +166,8 @@ def decode_sweep(data: bytes) -> SweepOrder:
     lag_max_s = asked.lag_max_s if asked.HasField("lag_max_s") else None
     named = [name for name in Budget().options() if asked.HasField(name)]
     budget = Budget.of({name: getattr(asked, name) for name in named})
-    return SweepOrder(asked.dataset, tuple(asked.regions), asked.job_id, asked.purpose, lag_max_s, asked.limit, budget)
+    asked_how = asked.job_id, asked.purpose, lag_max_s, asked.limit, budget
+    return SweepOrder(asked.dataset, tuple(asked.regions), *asked_how, asked.scope, asked.bucket)
 
 
 def encode_event(event: SweepEvent) -> bytes:

@@ -94,6 +94,7 @@ def _put_look(out: Any, look: m.Look) -> None:
     out.key_digest, out.dead, out.sealed = look.key_digest, look.dead, look.sealed
     out.indexed, out.columns = b"".join(look.indexed), b"".join(look.columns)
     out.shifted = b"".join(look.shifted)
+    out.merged.extend(look.merged)
     if look.indexed and look.fresh == look.indexed:  # nearly always: 16 bytes of about 60 less
         out.unchanged = True
     else:
@@ -117,4 +118,5 @@ def _get_look(look: Any) -> m.Look:
         version=look.version if look.HasField("version") else None,
         sealed=look.sealed,
         shifted=split("look.shifted", look.shifted, validity.COLUMN_DIGEST_BYTES),
+        merged=tuple(look.merged),
     )

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paritree.core import messages as m
-from paritree.core.limits import POSITION_CHARS_MAX, REASON_CHARS_MAX
+from paritree.core.limits import MERGED_MAX, POSITION_CHARS_MAX, REASON_CHARS_MAX
 from paritree.core.sketch import CELL_BYTES, PROBE_CELL_BYTES, PROBE_CELLS, TABLES, Probe, Sketch
 from paritree.wire.validity import Malformed
 
@@ -95,7 +95,12 @@ def presentable(reply: m.Reply) -> m.Reply:
             notes = tuple(line(note, POSITION_CHARS_MAX) for note in body.notes)
             return replace(reply, body=replace(body, dead=replace(body.dead, reasons=dict(reasons)), notes=notes))
         case m.Details():
-            looks = tuple(replace(look, dead=line(look.dead)) if look.dead else look for look in body.looks)
+            looks = tuple(
+                replace(look, dead=line(look.dead), merged=tuple(map(line, look.merged[:MERGED_MAX])))
+                if look.dead or look.merged
+                else look
+                for look in body.looks
+            )
             return replace(reply, body=replace(body, looks=looks))
         case m.Revealed():
             return replace(reply, body=replace(body, refused=line(body.refused)))

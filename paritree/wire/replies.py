@@ -99,11 +99,13 @@ def _get_reply_body(reply: pb.Reply) -> m.ReplyBody:
 def _put_header(out: pb.Header, header: m.Header) -> None:
     out.dataset, out.profile_id, out.canonical_version = header.dataset, header.profile_id, header.canonical_version
     out.key_id, out.sweep_id, out.position = header.key_id, header.sweep_id, header.position
+    out.scope, out.scope_id, out.bucket = header.scope, header.scope_id, header.bucket
 
 
 def _get_header(header: pb.Header) -> m.Header:
     h = header
-    return m.Header(h.dataset, h.profile_id, h.canonical_version, h.key_id, h.sweep_id, h.position)
+    comparable = h.dataset, h.profile_id, h.canonical_version, h.key_id
+    return m.Header(*comparable, h.sweep_id, h.position, h.scope, h.scope_id, h.bucket)
 
 
 def _put_ready(out: pb.Ready, ready: m.Ready) -> None:

@@ -45,6 +45,7 @@ def put_request_body(out: pb.Request, body: m.RequestBody) -> None:
         case m.Begin():
             out.begin.dataset, out.begin.profile_id = body.dataset, body.profile_id
             out.begin.canonical_version = body.canonical_version
+            out.begin.scope, out.begin.bucket = body.scope, body.bucket
         case m.AskChildren():
             out.children.bits, out.children.to_bits = body.bits, body.to_bits
             out.children.prefixes = pack_u64(body.prefixes)
@@ -75,7 +76,7 @@ def _get_request_body(request: pb.Request) -> m.RequestBody:
     match request.WhichOneof("body"):
         case "begin":
             begin = request.begin
-            return m.Begin(begin.dataset, begin.profile_id, begin.canonical_version)
+            return m.Begin(begin.dataset, begin.profile_id, begin.canonical_version, begin.scope, begin.bucket)
         case "children":
             children = request.children
             return m.AskChildren(children.bits, children.to_bits, unpack_u64("children.prefixes", children.prefixes))

@@ -23,6 +23,7 @@ from paritree.wire.frames import Cancel, Welcome
 SWEEP_ID_CHARS_MAX = 64
 PROFILE_ID_BYTES = 16
 KEY_ID_BYTES = 8
+SCOPE_ID_BYTES = 8
 KEY_DIGEST_BYTES = 16
 ROW_DIGEST_BYTES = 16
 COLUMN_DIGEST_BYTES = 8
@@ -71,6 +72,7 @@ def check_request(request: m.Request) -> None:
     match body:
         case m.Begin():
             _identity("begin", body.dataset, body.profile_id, body.canonical_version)
+            _bucket("begin", body.scope, body.bucket)
         case m.AskChildren():
             _nodes("children", body.bits, body.prefixes)
             if not body.bits < body.to_bits <= limits.LEAF_BITS_MAX:
@@ -140,6 +142,8 @@ def check_header(header: m.Header) -> None:
     _digest("header.key_id", header.key_id, KEY_ID_BYTES)
     _name("header.sweep_id", header.sweep_id, SWEEP_ID_CHARS_MAX)
     text("header.position", header.position, limits.POSITION_CHARS_MAX)
+    _bucket("header", header.scope, header.bucket)
+    _digest("header.scope_id", header.scope_id, SCOPE_ID_BYTES if header.scope else 0)
 
 
 def _check_content(body: m.Ready | m.Children | m.Sketched | m.Lists | m.Details | m.Revealed) -> None:
@@ -255,6 +259,9 @@ def _look(look: m.Look) -> None:
     _digests("look.columns", look.columns, COLUMN_DIGEST_BYTES)
     _digests("look.shifted", look.shifted, COLUMN_DIGEST_BYTES)
     text("look.dead", look.dead)
+    _at_most("look.merged", look.merged, limits.MERGED_MAX)
+    for rule in look.merged:
+        text("look.merged", rule)
     if look.version is not None and not -(2**63) <= look.version < 2**63:
         raise Malformed("look.version is not an int64")
 
@@ -277,6 +284,13 @@ def _identity(field: str, dataset: str, profile_id: bytes, canonical_version: in
     _name(f"{field}.dataset", dataset)
     _digest(f"{field}.profile_id", profile_id, PROFILE_ID_BYTES)
     _number(f"{field}.canonical_version", canonical_version, U32_MAX)
+
+
+def _bucket(field: str, scope: str, bucket: bytes) -> None:
+    """Both or neither."""
+    text(f"{field}.scope", scope, limits.NAME_CHARS_MAX)
+    if bool(scope) != bool(bucket) or len(bucket) > limits.BUCKET_BYTES_MAX:
+        raise Malformed(f"{field}.bucket is not one of a scope, of at most {limits.BUCKET_BYTES_MAX} bytes")
 
 
 def _nodes(field: str, bits: int, prefixes: NDArray[np.uint64]) -> None:

@@ -67,20 +67,26 @@ class Cancel(_message.Message):
     def __init__(self, exchange: _Optional[int] = ..., sweep_id: _Optional[str] = ...) -> None: ...
 
 class Header(_message.Message):
-    __slots__ = ("dataset", "profile_id", "canonical_version", "key_id", "sweep_id", "position")
+    __slots__ = ("dataset", "profile_id", "canonical_version", "key_id", "sweep_id", "position", "scope", "scope_id", "bucket")
     DATASET_FIELD_NUMBER: _ClassVar[int]
     PROFILE_ID_FIELD_NUMBER: _ClassVar[int]
     CANONICAL_VERSION_FIELD_NUMBER: _ClassVar[int]
     KEY_ID_FIELD_NUMBER: _ClassVar[int]
     SWEEP_ID_FIELD_NUMBER: _ClassVar[int]
     POSITION_FIELD_NUMBER: _ClassVar[int]
+    SCOPE_FIELD_NUMBER: _ClassVar[int]
+    SCOPE_ID_FIELD_NUMBER: _ClassVar[int]
+    BUCKET_FIELD_NUMBER: _ClassVar[int]
     dataset: str
     profile_id: bytes
     canonical_version: int
     key_id: bytes
     sweep_id: str
     position: str
-    def __init__(self, dataset: _Optional[str] = ..., profile_id: _Optional[bytes] = ..., canonical_version: _Optional[int] = ..., key_id: _Optional[bytes] = ..., sweep_id: _Optional[str] = ..., position: _Optional[str] = ...) -> None: ...
+    scope: str
+    scope_id: bytes
+    bucket: bytes
+    def __init__(self, dataset: _Optional[str] = ..., profile_id: _Optional[bytes] = ..., canonical_version: _Optional[int] = ..., key_id: _Optional[bytes] = ..., sweep_id: _Optional[str] = ..., position: _Optional[str] = ..., scope: _Optional[str] = ..., scope_id: _Optional[bytes] = ..., bucket: _Optional[bytes] = ...) -> None: ...
 
 class Request(_message.Message):
     __slots__ = ("exchange", "sweep_id", "timeout_s", "fence", "begin", "children", "lists", "detail", "reveal", "end", "sketch", "letters", "again")
@@ -113,14 +119,18 @@ class Request(_message.Message):
     def __init__(self, exchange: _Optional[int] = ..., sweep_id: _Optional[str] = ..., timeout_s: _Optional[float] = ..., fence: _Optional[int] = ..., begin: _Optional[_Union[Begin, _Mapping]] = ..., children: _Optional[_Union[AskChildren, _Mapping]] = ..., lists: _Optional[_Union[AskLists, _Mapping]] = ..., detail: _Optional[_Union[AskDetail, _Mapping]] = ..., reveal: _Optional[_Union[AskReveal, _Mapping]] = ..., end: _Optional[_Union[End, _Mapping]] = ..., sketch: _Optional[_Union[AskSketch, _Mapping]] = ..., letters: _Optional[_Union[AskLetters, _Mapping]] = ..., again: _Optional[_Union[AskAgain, _Mapping]] = ...) -> None: ...
 
 class Begin(_message.Message):
-    __slots__ = ("dataset", "profile_id", "canonical_version")
+    __slots__ = ("dataset", "profile_id", "canonical_version", "scope", "bucket")
     DATASET_FIELD_NUMBER: _ClassVar[int]
     PROFILE_ID_FIELD_NUMBER: _ClassVar[int]
     CANONICAL_VERSION_FIELD_NUMBER: _ClassVar[int]
+    SCOPE_FIELD_NUMBER: _ClassVar[int]
+    BUCKET_FIELD_NUMBER: _ClassVar[int]
     dataset: str
     profile_id: bytes
     canonical_version: int
-    def __init__(self, dataset: _Optional[str] = ..., profile_id: _Optional[bytes] = ..., canonical_version: _Optional[int] = ...) -> None: ...
+    scope: str
+    bucket: bytes
+    def __init__(self, dataset: _Optional[str] = ..., profile_id: _Optional[bytes] = ..., canonical_version: _Optional[int] = ..., scope: _Optional[str] = ..., bucket: _Optional[bytes] = ...) -> None: ...
 
 class AskChildren(_message.Message):
     __slots__ = ("bits", "to_bits", "prefixes")
@@ -398,7 +408,7 @@ class LookTable(_message.Message):
     def __init__(self, names: _Optional[int] = ..., plain: _Optional[bytes] = ..., tails: _Optional[bytes] = ..., digests: _Optional[bytes] = ..., halves: _Optional[bool] = ..., versions: _Optional[bytes] = ..., same: _Optional[bytes] = ..., columned: _Optional[bytes] = ..., columns: _Optional[bytes] = ..., fields: _Optional[int] = ..., width: _Optional[int] = ...) -> None: ...
 
 class Look(_message.Message):
-    __slots__ = ("key_digest", "indexed", "fresh", "dead", "columns", "version", "sealed", "unchanged", "shifted")
+    __slots__ = ("key_digest", "indexed", "fresh", "dead", "columns", "version", "sealed", "unchanged", "shifted", "merged")
     KEY_DIGEST_FIELD_NUMBER: _ClassVar[int]
     INDEXED_FIELD_NUMBER: _ClassVar[int]
     FRESH_FIELD_NUMBER: _ClassVar[int]
@@ -408,6 +418,7 @@ class Look(_message.Message):
     SEALED_FIELD_NUMBER: _ClassVar[int]
     UNCHANGED_FIELD_NUMBER: _ClassVar[int]
     SHIFTED_FIELD_NUMBER: _ClassVar[int]
+    MERGED_FIELD_NUMBER: _ClassVar[int]
     key_digest: bytes
     indexed: bytes
     fresh: bytes
@@ -417,7 +428,8 @@ class Look(_message.Message):
     sealed: bytes
     unchanged: bool
     shifted: bytes
-    def __init__(self, key_digest: _Optional[bytes] = ..., indexed: _Optional[bytes] = ..., fresh: _Optional[bytes] = ..., dead: _Optional[str] = ..., columns: _Optional[bytes] = ..., version: _Optional[int] = ..., sealed: _Optional[bytes] = ..., unchanged: _Optional[bool] = ..., shifted: _Optional[bytes] = ...) -> None: ...
+    merged: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, key_digest: _Optional[bytes] = ..., indexed: _Optional[bytes] = ..., fresh: _Optional[bytes] = ..., dead: _Optional[str] = ..., columns: _Optional[bytes] = ..., version: _Optional[int] = ..., sealed: _Optional[bytes] = ..., unchanged: _Optional[bool] = ..., shifted: _Optional[bytes] = ..., merged: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Revealed(_message.Message):
     __slots__ = ("header", "keys", "refused")
