@@ -17,7 +17,7 @@ from collections.abc import AsyncGenerator, Iterator
 from paritree.core import limits
 from paritree.core.errors import PeerError
 from paritree.core.ledger import CONNECTION, ByteLedger
-from paritree.core.messages import ByteClass, Hello, Reply, ReplyBody, Request, RequestBody, byte_class
+from paritree.core.messages import ByteClass, Hello, Reply, ReplyBody, Request, RequestBody, byte_class, sketched_bytes
 from paritree.wire import codec
 from paritree.wire.answer import AnswerCheck
 from paritree.wire.frames import Cancel, Welcome
@@ -118,7 +118,12 @@ class Connection:
             raise PeerError("the agent said hello twice")
         inbox = self._inboxes.get((message.sweep_id, message.exchange))
         known = inbox is not None or self.ledger.knows(message.sweep_id)
-        self.ledger.count_sent(byte_class(message.body), len(data), message.sweep_id if known else CONNECTION)
+        self.ledger.count_sent(
+            byte_class(message.body),
+            len(data),
+            message.sweep_id if known else CONNECTION,
+            sketched=sketched_bytes(message.body),
+        )
         if inbox is not None:  # else an answer that nobody waits for any more
             await inbox.put(message)
 

@@ -220,4 +220,4 @@ class _Outbox:
         while True:
             part, sweep_id = await self._waiting.get()
             await self._call.write(part.data)
-            self._ledger.count_sent(part.kind, len(part.data), sweep_id)
+            self._ledger.count_sent(part.kind, len(part.data), sweep_id, sketched=part.sketched)

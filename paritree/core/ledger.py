@@ -64,10 +64,12 @@ class ByteLedger:
         self._total = _Account()
         self._sweeps: dict[str, _Account] = {}
 
-    def count_sent(self, kind: ByteClass, message_bytes: int, sweep_id: str = CONNECTION) -> None:
-        """The region sent one message of ``message_bytes`` serialized bytes."""
+    def count_sent(self, kind: ByteClass, message_bytes: int, sweep_id: str = CONNECTION, *, sketched: int = 0) -> None:
+        """The region sent one message of ``message_bytes`` serialized bytes, ``sketched`` of which are a sketch."""
         for account in (self._total, self._account(sweep_id)):
-            account.sent[kind] += message_bytes + MESSAGE_PREFIX_BYTES
+            account.sent[kind] += message_bytes + MESSAGE_PREFIX_BYTES - sketched
+            if sketched:
+                account.sent[ByteClass.SKETCHES] += sketched
 
     def count_received(self, kind: ByteClass, message_bytes: int, sweep_id: str = CONNECTION) -> None:
         """The region received one message of ``message_bytes`` serialized bytes."""

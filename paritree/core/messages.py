@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from paritree.core.deadletters import Letter, LetterAction
 from paritree.core.header import Header as Header
 from paritree.core.looktable import LookTable, Picked
-from paritree.core.sketch import Probe
+from paritree.core.sketch import PROBE_CELL_BYTES, PROBE_CELLS, TABLES, Probe
 
 U64Array = NDArray[np.uint64]
 U32Array = NDArray[np.uint32]
@@ -368,6 +368,11 @@ class Reply:
     part: int
     last: bool
     body: ReplyBody
+
+
+def sketched_bytes(body: RequestBody | ReplyBody) -> int:
+    """How many bytes of a message are a sketch, whatever its class: the probe comes together with the root."""
+    return TABLES * PROBE_CELLS * PROBE_CELL_BYTES if isinstance(body, Ready) else 0
 
 
 def byte_class(body: RequestBody | ReplyBody | Hello) -> ByteClass:

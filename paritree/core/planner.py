@@ -1,6 +1,6 @@
 """How a node that differs is resolved at the least bytes: by a sized sketch, by a list, or by sums and then lists.
 
-    SKETCH  four tables of cells, 24 bytes each, about 1.9 cells a differing key, whatever the number of rows
+    SKETCH  four tables of cells, 24 bytes each, about 1.7 cells a differing key, whatever the number of rows
     LIST    24 bytes for every row
     TREE    Σr of a level and of the leaves below its differing nodes, then lists of the differing leaves
 

@@ -36,11 +36,12 @@ ANSWERS: Final[dict[type[m.RequestBody], type[m.ReplyBody]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One encoded reply and the class in which it is counted."""
+    """One encoded reply and the class in which it is counted, but for the ``sketched`` bytes of it."""
 
     data: bytes
     kind: m.ByteClass
     last: bool
+    sketched: int = 0
 
 
 async def parts(service: AgentService, request: m.Request) -> AsyncGenerator[Part, None]:
@@ -99,7 +100,7 @@ class _Numbered:
         reply = m.Reply(self._request.exchange, self._request.sweep_id, self._next, last, body)
         data = codec.encode_from_agent(reply)
         self._next += 1
-        return Part(data, m.byte_class(body), last)
+        return Part(data, m.byte_class(body), last, m.sketched_bytes(body))
 
 
 @asynccontextmanager

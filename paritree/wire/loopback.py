@@ -55,7 +55,7 @@ class LoopbackLink:
                         part = await anext(answer)
                 except TimeoutError:
                     raise PeerError(f"no sign of life for {timeout_s:g} s", retryable=True) from None
-                self.ledger.count_sent(part.kind, len(part.data), sweep_id)
+                self.ledger.count_sent(part.kind, len(part.data), sweep_id, sketched=part.sketched)
                 reply = codec.decode_from_agent(part.data)
                 if not isinstance(reply, Reply):
                     raise PeerError("the agent sent something else than a reply")

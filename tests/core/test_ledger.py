@@ -42,6 +42,12 @@ def test_a_forgotten_sweep_stays_in_the_total(entries: list[tuple[bool, ByteClas
     assert ledger.total() == whole
 
 
+def test_a_sketch_inside_a_message_is_counted_apart() -> None:
+    ledger = ByteLedger()
+    ledger.count_sent(ByteClass.NODES, 100, "s1", sketched=60)
+    assert ledger.of("s1").sent == {ByteClass.NODES: 40 + MESSAGE_PREFIX_BYTES, ByteClass.SKETCHES: 60}
+
+
 def test_old_sweeps_make_room() -> None:
     ledger = ByteLedger()
     ledger.count_sent(ByteClass.CONTROL, 1)

@@ -127,7 +127,7 @@ def test_the_estimate_is_close(differences):
 def test_sizes_and_misuse():
     assert PROBE_CELLS in SIZES
     assert size_for(0) == SIZES[0]
-    assert size_for(10_000) * 4 < 1.3 * 10_000 * 1.14 * 1.51
+    assert 1.6 * 10_000 <= size_for(10_000) * 4 <= 1.6 * 10_000 * 1.125
     with pytest.raises(InvariantBroken):
         empty_sketch(96, 0).minus(empty_sketch(96, 1))
     with pytest.raises(InvariantBroken):

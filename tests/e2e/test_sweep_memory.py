@@ -11,8 +11,10 @@ from edge_agent.policy import Policy
 from paritree.core.digest import token
 from paritree.core.errors import SourceError
 from paritree.core.profile import Profile
+from paritree.core.sketch import PROBE_CELL_BYTES, PROBE_CELLS, TABLES
 from paritree.core.types import parse_type
 
+PROBE_BYTES = TABLES * PROBE_CELLS * PROBE_CELL_BYTES
 CLEAR = Policy(disclosure="keys")
 
 
@@ -63,7 +65,8 @@ def test_planted_differences_are_found_exactly(memory_regions, summary_of, count
     assert summary_of(report) == sorted(expected)
     assert report["findings_total"] == len(expected)
     assert report["rounds"] == 2
-    assert report["bytes"]["sketches"] == report["bytes"]["lists"] == 0
+    assert report["bytes"]["sketches"] == 2 * PROBE_BYTES
+    assert report["bytes"]["lists"] == 0
     assert report["summary"]["unknown"] == report["summary"]["healed"] == 0
 
 
