@@ -7,15 +7,17 @@ between any two steps repeats what was not acknowledged, which changes nothing (
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from edge_agent.build import Copy
 from edge_agent.connectors.changes import KEYS_MAX, ChangeBatch, ChangeSource, Mark, RescanNeeded
-from edge_agent.connectors.contract import Connector, Position
+from edge_agent.connectors.contract import LOOKUP_KEYS, Connector, Position
 from edge_agent.digesters import open_digester
 from edge_agent.index.changes import Changes, Reached, Refreshable
 from paritree.core.digester import DigestBatch, Digester
@@ -80,36 +82,52 @@ class Refresher:
         """
         began, as_of = time.perf_counter(), self._clock() if proven else None
         changes = keys = moved = 0
-        for batch in self._source.changes(mark_of(self._index.reached), proven=proven, keys_max=keys_max):
-            read, gone = self._take_over(batch, as_of)
-            changes, keys, moved = changes + batch.changes, keys + read, moved + gone
+        with ThreadPoolExecutor(1, "paritree-refresh") as ahead:
+            batches = self._read(self._source.changes(mark_of(self._index.reached), proven=proven, keys_max=keys_max))
+            reading = ahead.submit(next, batches, None)
+            try:
+                while (read := reading.result()) is not None:
+                    batch, found = read
+                    if batch.mark is None and not self._ruled:  # the next rows are read while these are put in
+                        reading = ahead.submit(next, batches, None)
+                    moved += self._take_over(batch, found, as_of)
+                    changes, keys = changes + batch.changes, keys + (0 if found is None else len(found))
+                    if batch.mark is not None:
+                        ahead.submit(self._source.acknowledge, batch.mark).result()
+                    if batch.mark is not None or self._ruled:
+                        reading = ahead.submit(next, batches, None)
+            finally:
+                ahead.submit(batches.close).result()
         return Refreshed(changes, keys, moved, time.perf_counter() - began, self._index.reached)
 
-    def _take_over(self, batch: ChangeBatch, as_of: float | None) -> tuple[int, int]:
-        """One batch into the index, then acknowledged; the keys read and those that differed."""
+    def _read(self, batches: Iterator[ChangeBatch]) -> Generator[tuple[ChangeBatch, Changes | None], None, None]:
+        """Each batch with what its keys have now; None for one without keys."""
+        for batch in batches:
+            yield batch, self._read_again(batch.keys) if batch.keys.num_rows else None
+
+    def _take_over(self, batch: ChangeBatch, found: Changes | None, as_of: float | None) -> int:
+        """One batch into the index; how many keys had other rows there."""
         reached = None if batch.mark is None else reached_of(batch.mark, point=False, as_of=as_of)
-        read = moved = 0
-        if batch.keys.num_rows:
-            changes = self._read_again(batch.keys)
-            read, moved = len(changes), self._index.apply(changes, reached).keys
-        elif reached is not None:
+        if found is not None:
+            return self._index.apply(found, reached).keys
+        if reached is not None:
             self._index.advance(reached)
-        if batch.mark is not None:
-            self._source.acknowledge(batch.mark)
-        return read, moved
+        return 0
 
     def _read_again(self, keys: pa.RecordBatch) -> Changes:
         asked = self._keys.digest(keys)
         if any(letter.locator is None for letter in asked.dead):
             raise RescanNeeded(f"a changed key of dataset {self._copy.profile.dataset} cannot be read")
-        rows = self._ruled_rows(asked) if self._ruled else self._plain_rows(keys, asked.key_digests)
-        return Changes.of(asked.key_digests, rows)
+        if self._ruled:
+            return Changes.of(asked.key_digests, self._ruled_rows(asked))
+        firsts = _firsts(asked.key_digests)
+        distinct = keys if len(firsts) == keys.num_rows else keys.take(pa.array(firsts))
+        return Changes.of(asked.key_digests[firsts], self._plain_rows(distinct))
 
-    def _plain_rows(self, keys: pa.RecordBatch, digests: U8) -> Iterator[DigestBatch]:
-        """The rows of those keys, each key asked for once."""
-        _, firsts = np.unique(digests.view("V16").reshape(-1), return_index=True)
-        distinct = keys.take(pa.array(np.sort(firsts))) if len(firsts) < keys.num_rows else keys
-        for batch in self._connector.lookup_batch(self._copy.binding, distinct):
+    def _plain_rows(self, keys: pa.RecordBatch) -> Iterator[DigestBatch]:
+        """The rows of those keys."""
+        placed = self._copy.digester == "compiled"
+        for batch in self._connector.lookup_batch(self._copy.binding, keys, placed=placed):
             yield self._rows.digest(batch)
 
     def _ruled_rows(self, asked: DigestBatch) -> Iterator[DigestBatch]:
@@ -118,8 +136,20 @@ class Refresher:
         locators = {locator for held in self._index.locators(wanted).values() for locator in held}
         locators.update(locator.as_py() for locator in asked.locators)
         values = [key_values(locator, self._copy.profile) for locator in sorted(locators)]
-        for batch in self._connector.lookup(self._copy.binding, values):
-            yield self._rows.digest(batch)
+        for first in range(0, len(values), LOOKUP_KEYS):
+            for batch in self._connector.lookup(self._copy.binding, values[first : first + LOOKUP_KEYS]):
+                yield self._rows.digest(batch)
+
+
+def _firsts(digests: U8) -> NDArray[np.int64]:
+    """One place of each distinct digest, in the order of the digests."""
+    words = np.ascontiguousarray(digests).view(">u8").reshape(-1, 2).astype(np.uint64)
+    order = np.lexsort((words[:, 1], words[:, 0]))
+    words = words[order]
+    first = np.ones(len(order), bool)
+    first[1:] = (words[1:] != words[:-1]).any(axis=1)
+    found: NDArray[np.int64] = order[first]
+    return found
 
 
 def _key_profile(profile: Profile) -> Profile:

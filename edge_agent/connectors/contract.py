@@ -198,11 +198,15 @@ class Connector(ABC):
         The caller recomputes the key digests and drops every row that it did not ask for.
         """
 
-    def lookup_batch(self, binding: Binding, keys: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    def lookup_batch(
+        self, binding: Binding, keys: pa.RecordBatch, *, placed: bool = False
+    ) -> Iterator[pa.RecordBatch | Placed]:
         """As ``lookup``, for many keys at once: ``keys`` has the key columns by logical name, in carriers of a scan.
 
-        May give rows that were not asked for, each of them as often as the table has it.
+        Distinct keys without nulls. May give rows that were not asked for. With ``placed`` it may give rows for a
+        digester that can read values where the source has put them, as ``scan_placed``.
         """
+        del placed
         bare = [column.type.bare for column in binding.key_columns]
         for first in range(0, keys.num_rows, LOOKUP_KEYS):
             some = keys.slice(first, LOOKUP_KEYS)

@@ -12,8 +12,9 @@ import pyarrow as pa
 from psycopg.pq import TransactionStatus
 
 from edge_agent.connectors.contract import Connector, Shard, Source
-from edge_agent.connectors.postgresql import advice, load, lookup, manykeys, relation, scan, schema, shards
+from edge_agent.connectors.postgresql import advice, load, lookup, manykeys, placing, relation, scan, schema, shards
 from edge_agent.connectors.postgresql.changes import PostgresqlChanges
+from edge_agent.connectors.postgresql.decode import decode_batches
 from edge_agent.connectors.postgresql.projection import Projection, project
 from edge_agent.connectors.postgresql.session import Session, connect, through
 from edge_agent.connectors.postgresql.tuples import Waits
@@ -57,9 +58,10 @@ class PostgresqlConnector(Connector):
 
     @classmethod
     def prepare(cls, say: Callable[[str], None]) -> None:
-        from edge_agent.connectors.postgresql import kernels  # numba takes half a second to import
+        from edge_agent.connectors.postgresql import kernels, pgoutput_kernel  # numba takes half a second to import
 
         prepare("PostgreSQL's COPY", [kernels.locate], say)
+        prepare("PostgreSQL's changes", [pgoutput_kernel.read_keys], say)
 
     def tables(self) -> list[str]:
         with self._session() as session:
@@ -89,14 +91,20 @@ class PostgresqlConnector(Connector):
         with self._session() as session:
             yield from lookup.lookup(session, self._project(session, binding), binding, keys)
 
-    def lookup_batch(self, binding: Binding, keys: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    def lookup_batch(
+        self, binding: Binding, keys: pa.RecordBatch, *, placed: bool = False
+    ) -> Iterator[pa.RecordBatch | Placed]:
         with self._session() as session:
             projection = self._project(session, binding)
             if not manykeys.possible(session, projection, binding):
                 yield from super().lookup_batch(binding, keys)
                 return
             use = scan.primitives(session.options.decoder, keys.num_rows)
-            yield from manykeys.lookup_batch(session, projection, binding, keys, use)
+            for tuples in manykeys.lookup_tuples(session, projection, binding, keys, use):
+                if placed:
+                    yield placing.placed(projection, tuples, use)
+                else:
+                    yield from decode_batches(projection, tuples, use)
 
     def changes(self, binding: Binding, name: str) -> PostgresqlChanges:
         """Through a logical slot of its own; see :mod:`edge_agent.connectors.postgresql.slot`."""

@@ -13,11 +13,10 @@ import pyarrow as pa
 from psycopg import sql
 
 from edge_agent.connectors.postgresql.copy import open_stream
-from edge_agent.connectors.postgresql.decode import decode_batches
 from edge_agent.connectors.postgresql.primitives import Primitives
 from edge_agent.connectors.postgresql.projection import Output, Projection
 from edge_agent.connectors.postgresql.session import Session
-from edge_agent.connectors.postgresql.tuples import TupleReader
+from edge_agent.connectors.postgresql.tuples import TupleReader, Tuples
 from edge_agent.connectors.postgresql.types import EngineType
 from paritree.core.profile import Binding
 
@@ -37,10 +36,10 @@ def possible(session: Session, projection: Projection, binding: Binding) -> bool
     )
 
 
-def lookup_batch(
+def lookup_tuples(
     session: Session, projection: Projection, binding: Binding, keys: pa.RecordBatch, use: Primitives
-) -> Iterator[pa.RecordBatch]:
-    """The rows of those keys, read now. Distinct keys without NULL; for a binding for which it is ``possible``."""
+) -> Iterator[Tuples]:
+    """The rows of those keys, read now, located only: distinct keys without NULL, where it is ``possible``."""
     sought = [output for name in binding.key if (output := projection.output(name)) is not None]
     for some in _portions(keys):
         literals = [_literal(some.column(output.name), output.type) for output in sought]
@@ -48,8 +47,7 @@ def lookup_batch(
         text = query.as_bytes(session.connection)
         stream = open_stream(session, text, doing=f"reading {some.num_rows} keys of {projection.relation}")
         try:
-            for tuples in TupleReader(stream, len(projection.outputs), use.locate):
-                yield from decode_batches(projection, tuples, use)
+            yield from TupleReader(stream, len(projection.outputs), use.locate)
         finally:
             stream.close()
 
