@@ -116,6 +116,12 @@ def test_only_whole_columns_of_floats_and_decimals_have_one(declared: Any) -> No
         parse_type(declared, "c")
 
 
+@pytest.mark.parametrize("rules", [{"precision": "ms"}, {"rules": ["nfc"]}, {"scale": -1}, {"rounding": "up"}], ids=str)
+def test_other_rules_stay_as_strict_beside_it(rules: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError):
+        tolerant("1", "decimal", **rules)
+
+
 def test_an_int_is_told_to_be_a_decimal() -> None:
     with pytest.raises(ConfigError) as caught:
         tolerant("1", "int")
