@@ -19,10 +19,11 @@ from coordinator.asking import Exchanges, RegionLost
 from coordinator.course import Course, Surroundings, tallies_as_json
 from coordinator.exchanges import (
     check_headers,
+    check_ready,
     chunks,
     gather,
-    header_difference,
     nodes_answer,
+    not_alike,
 )
 from coordinator.halt import Rested
 from coordinator.revealing import revealed
@@ -58,12 +59,17 @@ _log = structlog.get_logger("paritree.coordinator")
 
 @dataclass(frozen=True, slots=True)
 class SweepOptions:
-    """How a sweep is run. ``lag_max_s`` seconds between looks; ``purpose`` asks for clear keys; ``limit`` findings."""
+    """How a sweep is run. ``lag_max_s`` seconds between looks; ``purpose`` asks for clear keys; ``limit`` findings.
+
+    ``scope`` and ``bucket``: only the rows of that bucket, whose id only agents can read.
+    """
 
     lag_max_s: float = 2.0
     purpose: str = ""
     limit: int = 1_000
     exchange_timeout_s: float = limits.EXCHANGE_TIMEOUT_S
+    scope: str = ""
+    bucket: bytes = b""
 
 
 ProgressCallback = Callable[[str, str, Progress], None]
@@ -216,7 +222,8 @@ class Sweep:
             self.failed.add(lost.region)
 
     async def _begin(self) -> None:
-        begin = Begin(self.profile.dataset, self.profile.profile_id, CANONICAL_VERSION)
+        of = self.options.scope, self.options.bucket
+        begin = Begin(self.profile.dataset, self.profile.profile_id, CANONICAL_VERSION, *of)
 
         async def one(name: str) -> None:
             try:
@@ -224,7 +231,7 @@ class Sweep:
                 ready = parts[-1]
                 if not isinstance(ready, Ready) or len(parts) != 1:
                     raise RegionLost(name, "its answer is not the index that was asked for")
-                self._check_ready(name, ready)
+                check_ready(name, ready.header, begin, self.sweep_id)
                 self.facts[name].ready = ready
                 self._rows[name] = ready.rows
                 self._watch_cost()
@@ -238,21 +245,10 @@ class Sweep:
         self._rows[name] = progress.rows
         self.on_progress(name, "scan", progress)
 
-    def _check_ready(self, name: str, ready: Ready) -> None:
-        if ready.header.sweep_id != self.sweep_id or ready.header.dataset != self.profile.dataset:
-            raise RegionLost(name, "its answer belongs to another sweep")
-
     def _exclude_other_headers(self) -> None:
-        """Compare only regions of one header: the one that most share, the coordinator's own profile first."""
-        groups = Counter(ready.header.comparable for ready in self._comparable.values())
-        if not groups:
-            return
-        chosen, _ = max(groups.items(), key=lambda item: (item[0][1] == self.profile.profile_id, item[1]))
-        if len(groups) > 1 and groups[chosen] < limits.REGIONS_MIN:
-            chosen = ("", b"", 0, b"")  # all different: none is more right than another
-        for name, ready in self._comparable.items():
-            if ready.header.comparable != chosen:
-                self._exclude(RegionLost(name, header_difference(ready.header.comparable, chosen)))
+        headers = {name: ready.header for name, ready in self._comparable.items()}
+        for name, reason in not_alike(headers, self.profile.profile_id).items():
+            self._exclude(RegionLost(name, reason))
 
     async def _compare(self) -> tuple[list[Suspect], dict[str, str]]:
         """Descend and look over the comparable regions; start again without a region that was lost on the way."""
