@@ -14,6 +14,7 @@ from coordinator.asking import RegionLost
 from paritree.core import limits
 from paritree.core.descent import Answer, Ask
 from paritree.core.header import Comparable
+from paritree.core.leaves import NodeSums
 from paritree.core.listing import RowList
 from paritree.core.messages import (
     AskChildren,
@@ -86,11 +87,13 @@ def _difference(mine: Comparable, chosen: Comparable | None) -> str:
 def nodes_answer(region: str, ask: Ask, parts: Sequence[ReplyBody]) -> Answer:
     """The parts of a node answer as one. Raises RegionLost for parts of another kind or a wrong amount."""
     if isinstance(ask, AskChildren):
-        sums = [part.sums for part in parts if isinstance(part, Children)]
+        children = [part for part in parts if isinstance(part, Children)]
         expected = len(ask.prefixes) << (ask.to_bits - ask.bits)
-        if len(sums) != len(parts) or sum(map(len, sums)) != expected:
+        sums = np.concatenate([np.zeros(0, np.uint64), *(part.sums for part in children)])
+        counts = np.concatenate([np.zeros(0, np.uint64), *(part.counts for part in children)])
+        if len(children) != len(parts) or (len(sums), len(counts)) != (expected, expected * ask.counts):
             raise RegionLost(region, f"its answer does not have the {expected} sums that were asked for")
-        return np.concatenate(sums)
+        return NodeSums(counts, sums) if ask.counts else sums
     if isinstance(ask, AskSketch):
         words = [part.sums for part in parts if isinstance(part, Sketched)]
         shape = (TABLES, ask.cells, WORDS)

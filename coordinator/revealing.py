@@ -25,7 +25,8 @@ async def revealed(
     holders: dict[bytes, list[str]] = {}
     for suspect in (*conclusion.unknown_keys, *conclusion.unsettled_keys):
         holders[suspect.key_digest] = [r for group in suspect.groups for r in group]
-    for finding in conclusion.findings[:limit]:
+    examples = conclusion.ranged.examples if conclusion.ranged else ()
+    for finding in (*conclusion.findings[:limit], *examples):
         holders[finding.key_digest] = [r for group in finding.groups for r in group]
     clear: Clear = {}
     for name in regions:

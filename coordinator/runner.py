@@ -97,7 +97,7 @@ def _every(sweep: Sweep, report: Mapping[str, Any]) -> list[dict[str, Any]]:
     listed: list[dict[str, Any]] = list(report["findings"])
     if sweep.conclusion is None:
         return listed
-    keys = len(listed) - (sweep.conclusion.loss is not None)  # a range comes first, whatever the limit
+    keys = sum(finding["kind"] != "range" for finding in listed)  # a range comes first, whatever the limit
     return listed + [finding.report(None) for finding in sweep.conclusion.findings[keys:]]
 
 

@@ -26,12 +26,14 @@ from coordinator.exchanges import (
     not_alike,
 )
 from coordinator.halt import Rested
+from coordinator.ranging import affordable, keep, sample
 from coordinator.revealing import revealed
 from coordinator.viewing import View
 from paritree.core import limits
 from paritree.core.agreement import Agreement
 from paritree.core.columnplan import ColumnPlan
-from paritree.core.descent import Answer, Ask, Descent, Outcome
+from paritree.core.descent import Answer, Ask, Descent, Outcome, Round
+from paritree.core.findings import judge
 from paritree.core.ledger import Tally
 from paritree.core.looks import Looks, Wait
 from paritree.core.manifest import Conclusion, RegionFacts, ReportContext, conclude, report
@@ -47,8 +49,9 @@ from paritree.core.messages import (
     RequestBody,
 )
 from paritree.core.profile import CANONICAL_VERSION, Profile
-from paritree.core.ranges import RangeFinding, bulk_loss
+from paritree.core.ranges import Apart, RangeFinding, far_apart
 from paritree.core.recollection import LookAsk
+from paritree.core.sampling import Sampled, range_finding
 from paritree.core.shown import Misfit
 from paritree.core.suspects import Fate, Suspect
 from paritree.wire.link import RegionLink
@@ -103,9 +106,9 @@ class Sweep:
     _course: Course = field(init=False)
     _rounds: int = field(init=False, default=0)
     _rows: dict[str, int] = field(init=False, default_factory=dict)
-    _loss: RangeFinding | None = field(init=False, default=None)
+    _ranged: RangeFinding | None = field(init=False, default=None)
     _views: dict[str, View] = field(init=False, default_factory=dict)
-    _looks: Looks | None = field(init=False, default=None)
+    _looks: list[Looks] = field(init=False, default_factory=list)
     _found: tuple[list[Suspect], dict[str, str]] = field(init=False, default_factory=lambda: ([], {}))
 
     def __post_init__(self) -> None:
@@ -135,7 +138,7 @@ class Sweep:
             self._found = self._partly(stopped)
         suspects, incomplete = self._found
         agreement = Agreement.of(self.profile)
-        self.conclusion = conclude(suspects, list(self.facts.values()), agreement, incomplete, self._loss)
+        self.conclusion = conclude(suspects, list(self.facts.values()), agreement, incomplete, self._ranged)
         clear = {} if stopped else await self._reveal(self.conclusion)
         await self._end()
         return {**report(self.conclusion, self._context(clear)), "ended_early": stopped or None}
@@ -150,7 +153,7 @@ class Sweep:
         for facts in self.facts.values():
             if facts.ready is None and not facts.excluded:
                 facts.excluded = reason
-        suspects = list(self._looks.suspects.values()) if self._looks else []
+        suspects = [suspect for looks in self._looks for suspect in looks.suspects.values()]
         for suspect in suspects:
             if suspect.fate is Fate.OPEN:
                 suspect.fate, suspect.reason = Fate.UNKNOWN, reason
@@ -209,12 +212,6 @@ class Sweep:
     def _comparable(self) -> dict[str, Ready]:
         return {name: f.ready for name, f in self.facts.items() if f.ready is not None and not f.excluded}
 
-    @property
-    def _descended(self) -> dict[str, Ready]:
-        """The regions that are compared key by key."""
-        gone = self._loss.gone_in if self._loss else ()
-        return {name: ready for name, ready in self._comparable.items() if name not in gone}
-
     def _exclude(self, lost: RegionLost) -> None:
         _log.warning("region excluded", sweep=self.sweep_id, region=lost.region, reason=lost.message)
         self.facts[lost.region].excluded = lost.message
@@ -251,29 +248,57 @@ class Sweep:
             self._exclude(RegionLost(name, reason))
 
     async def _compare(self) -> tuple[list[Suspect], dict[str, str]]:
-        """Descend and look over the comparable regions; start again without a region that was lost on the way."""
+        """Descend and look over the comparable regions; start again without a region that was lost on the way.
+
+        Regions that differ in too many keys are set apart, and compared by a sample.
+        """
+        crowded: set[str] = set()
         while True:
-            self._loss = bulk_loss({name: r.rows + r.dead.total for name, r in self._comparable.items()})
+            self._looks.clear()
+            apart = far_apart(self._comparable, crowded)
+            near = {name: r for name, r in self._comparable.items() if not apart or name not in apart.differing}
             self._rounds = 1 if self._comparable else 0
-            if len(self._descended) < limits.REGIONS_MIN:
-                return [], {}
+            outcome = Outcome((), {}, self._rounds)
             try:
-                outcome = await self._descend(self._descended)
-                if outcome.broken:
+                if len(near) >= limits.REGIONS_MIN:
+                    outcome = await self._descend(near)
+                if outcome.broken or outcome.crowded:
+                    crowded.update(outcome.crowded)
                     for name, reason in outcome.broken.items():
                         self._exclude(RegionLost(name, reason))
                     continue
-                return await self._look(outcome)
+                suspects, incomplete = await self._look(near, outcome)
+                self._ranged = await self._range(apart, incomplete) if apart else None
+                return suspects, incomplete
             except RegionLost as lost:
                 self._exclude(lost)
 
+    async def _range(self, apart: Apart, incomplete: dict[str, str]) -> RangeFinding:
+        """Sample the regions that are apart, and let them write their keys where that confirms that they differ."""
+        ready = {name: self._comparable[name] for name in apart.regions}
+        sampled = await sample(ready, apart, self._salt, self._columns, self._ask_round)
+        self._rounds += sampled.rounds
+        suspects, lacking = await self._look(ready, sampled)
+        incomplete.update(lacking)
+        ranged = range_finding(apart, sampled, judge(suspects, ready, Agreement.of(self.profile)))
+        if ranged.confirmed:
+            ranged = ranged.with_files(await keep(self._exchanges, ready, ranged, self.on_progress))
+            await self._commit()
+        return ranged
+
+    @property
+    def _salt(self) -> int:
+        return int.from_bytes(hashlib.blake2b(self.sweep_id.encode(), digest_size=8).digest(), "big")
+
+    async def _ask_round(self, asks: Round) -> dict[str, Answer]:
+        return await self._kept({name: self._ask_nodes(name, ask) for name, ask in asks.items()})
+
     async def _descend(self, ready: Mapping[str, Ready]) -> Outcome:
         sealing = [name for name, r in ready.items() if r.sealed_keys]
-        salt = int.from_bytes(hashlib.blake2b(self.sweep_id.encode(), digest_size=8).digest(), "big")
-        descent = Descent(ready, sealing=sealing, salt=salt, columns=self._columns)
+        descent = Descent(ready, sealing=sealing, salt=self._salt, columns=self._columns)
         asks = descent.start()
         while asks:
-            asks = descent.receive(await self._kept({name: self._ask_nodes(name, ask) for name, ask in asks.items()}))
+            asks = descent.receive(await self._ask_round(asks))
         if descent.outcome is None:
             raise AssertionError("the descent ended without an outcome")
         self._rounds = descent.rounds
@@ -289,11 +314,13 @@ class Sweep:
             parts += answer
         return nodes_answer(name, ask, parts)
 
-    async def _look(self, outcome: Outcome) -> tuple[list[Suspect], dict[str, str]]:
-        ready = self._descended
-        ks, first, incomplete = self._affordable(outcome)
+    async def _look(
+        self, ready: Mapping[str, Ready], outcome: Outcome | Sampled
+    ) -> tuple[list[Suspect], dict[str, str]]:
+        ks, first, unaffordable = affordable(outcome.ks, outcome.looks, self._course.budget.differences)
+        incomplete = dict.fromkeys(ready, unaffordable) if unaffordable else {}
         looks = Looks(list(ready), ks, self.options.lag_max_s, Agreement.of(self.profile), self._columns)
-        self._looks = looks
+        self._looks.append(looks)
         clock = self._course.journal.clock
         if ks:
             lacking = looks.receive_first(first)
@@ -309,20 +336,6 @@ class Sweep:
             reason = f"{len(looks.unexplained)} keys that differ were not shown by any region"
             incomplete = dict.fromkeys(ready, reason)
         return list(looks.suspects.values()), incomplete
-
-    def _affordable(self, outcome: Outcome) -> tuple[Sequence[int], Mapping[str, Sequence[Look]], dict[str, str]]:
-        """The suspects that the budget lets be looked at, and why every region is unknown where those are not all."""
-        most = self._course.budget.differences
-        if most is None or len(outcome.ks) <= most:
-            return outcome.ks, outcome.looks, {}
-        ks = outcome.ks[:most]
-        first = {
-            name: [look for look in looks if int.from_bytes(look.key_digest[:8], "big") <= ks[-1]]
-            for name, looks in outcome.looks.items()
-        }
-        left = len(outcome.ks) - most
-        reason = f"the budget of {most:,} differences is used up: {left:,} more keys differ in one look"
-        return ks, first, dict.fromkeys(self._descended, reason)
 
     async def _ask_looks(self, asks: Mapping[str, LookAsk]) -> dict[str, list[Look]]:
         return await self._kept({name: self._ask_look(name, ask) for name, ask in asks.items()})

@@ -31,13 +31,15 @@ _RUNS_A_PROGRESS = 64
 
 
 def node_parts(header: Header, index: Index, ask: AskChildren) -> Iterator[ReplyBody]:
-    """Σr of the descendants of the asked nodes, in order."""
+    """Σr of the descendants of the asked nodes, in order, and their rows where they are asked for."""
     fan_out = 1 << (ask.to_bits - ask.bits)
-    step = max(1, limits.PART_BYTES_MAX // (8 * fan_out))
+    most = limits.PART_BYTES_MAX // (16 if ask.counts else 8)
+    step = max(1, most // fan_out)
     for first in range(0, max(1, len(ask.prefixes)), step):
         sums = index.children(ask.bits, ask.to_bits, ask.prefixes[first : first + step])
-        for low in range(0, max(1, len(sums)), limits.PART_BYTES_MAX // 8):
-            yield Children(header, sums[low : low + limits.PART_BYTES_MAX // 8])
+        counts = index.counts(ask.bits, ask.to_bits, ask.prefixes[first : first + step]) if ask.counts else sums[:0]
+        for low in range(0, max(1, len(sums)), most):
+            yield Children(header, sums[low : low + most], counts[low : low + most])
 
 
 def sketch_parts(header: Header, index: Index, ask: AskSketch) -> Iterator[ReplyBody]:

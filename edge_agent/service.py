@@ -17,6 +17,7 @@ import structlog
 
 from edge_agent.build import Built, Copy, build_index, discard
 from edge_agent.executors import Executor
+from edge_agent.keeping import keep_parts
 from edge_agent.letters.desk import LetterDesk
 from edge_agent.letters.sweep import SweepLetters
 from edge_agent.looking import Located
@@ -31,6 +32,7 @@ from paritree.core.messages import (
     AskAgain,
     AskChildren,
     AskDetail,
+    AskKeep,
     AskLetters,
     AskLists,
     AskReveal,
@@ -155,6 +157,9 @@ class Service:
                 parts = self._detail(sweep, body)
             case AskReveal():
                 parts = self._reveal(sweep, body)
+            case AskKeep():
+                folder = self._spool / _folder(sweep.header.dataset) / "kept"
+                parts = keep_parts(sweep.header, sweep.built.index, sweep.copy.profile, folder, body)
         async for part in _in_thread(parts):
             yield part
 

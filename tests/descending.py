@@ -11,7 +11,7 @@ import numpy as np
 
 from paritree.core import sketch
 from paritree.core.descent import Answer, Ask, Descent, Outcome
-from paritree.core.leaves import leaf_sums
+from paritree.core.leaves import NodeSums, leaf_sums
 from paritree.core.limits import PART_BYTES_MAX
 from paritree.core.listing import RowList
 from paritree.core.messages import AskChildren, AskDetail, AskLists, AskSketch, Header, Look, Ready
@@ -30,9 +30,6 @@ class Region:
         self.rows = sorted(rows)
         self.k, self.r, self.r2 = (np.array([row[i] for row in self.rows], np.uint64) for i in range(3))
 
-    def sums(self, bits: int) -> np.ndarray:
-        return leaf_sums(self.k, self.r, self.r2, bits).r
-
     def ready(self) -> Ready:
         root = leaf_sums(self.k, self.r, self.r2, 0).root
         return Ready(HEADER, "memory", root.count, root.r, root.r2, sketch.probe_of(self.k, self.r), True, 0.0)
@@ -40,8 +37,12 @@ class Region:
     def answer(self, ask: Ask) -> Answer:
         match ask:
             case AskChildren():
-                children = self.sums(ask.to_bits).reshape(1 << ask.bits, -1)
-                return children[ask.prefixes.astype(np.int64)].reshape(-1)
+                sums = leaf_sums(self.k, self.r, self.r2, ask.to_bits)
+                r, counts = (
+                    words.reshape(1 << ask.bits, -1)[ask.prefixes.astype(np.int64)].reshape(-1)
+                    for words in (sums.r, sums.counts)
+                )
+                return NodeSums(counts, r) if ask.counts else r
             case AskSketch():
                 chosen = self._below(ask.bits, ask.prefixes)
                 return sketch.sketch_of(self.k[chosen], self.r[chosen], ask.cells, ask.salt)

@@ -30,6 +30,7 @@ def asks() -> dict[str, Any]:
         "begin": m.Begin("orders", bytes(range(16)), 1),
         "begin_bucket": m.Begin("orders", bytes(range(16)), 1, "month", b"b" * 32),
         "ask_children": m.AskChildren(12, 20, np.array([5, 4095], np.uint64)),
+        "ask_children_counted": m.AskChildren(0, 12, np.array([0], np.uint64), counts=True),
         "ask_lists": m.AskLists(20, np.array([0, 2**20 - 1], np.uint64)),
         "ask_sketch": m.AskSketch(192, 2**64 - 1, 4, np.array([5, 15], np.uint64)),
         "ask_detail": m.AskDetail(U64, (b"d" * 16,), {b"d" * 16: b"cipher"}, True, True),
@@ -37,6 +38,7 @@ def asks() -> dict[str, Any]:
         "ask_again": m.AskAgain(b"m" * 16, b"\x05", b"\x04", PICKED, False),
         "ask_reveal": m.AskReveal((b"d" * 16,), "audit 7"),
         "ask_letters": m.AskLetters("orders", LetterAction.DISCARD, ("A" * 16,), "a test row", "ops"),
+        "ask_keep": m.AskKeep(12, 4095),
         "end": m.End(),
         "rest": m.End(keep=True),
     }
@@ -65,6 +67,7 @@ def samples() -> dict[str, Any]:
             ("a note",),
         ),
         "children": m.Children(HEADER, U64),
+        "children_counted": m.Children(HEADER, U64, U64[::-1]),
         "sketched": m.Sketched(HEADER, U64),
         "lists": m.Lists(HEADER, np.array([1, 0, 2], np.uint32), U64, U64, U64),
         "details": m.Details(
@@ -82,6 +85,7 @@ def samples() -> dict[str, Any]:
         "refusal": m.Refusal(m.RefusalCode.SOURCE, "the database is away", True),
         "busy": m.Refusal(m.RefusalCode.BUSY, "this agent has too much to do", True, 2.5),
         "fenced": m.Refusal(m.RefusalCode.FENCED, "another coordinator drives this sweep"),
+        "kept": m.Kept(HEADER, "s-1-all.ndjson", 812),
         "ended": m.Ended(),
         "children_of_a_bucket": m.Children(replace(HEADER, scope="month", scope_id=b"i" * 8, bucket=b"b" * 32), U64),
         "merged_look": m.Details(HEADER, (m.Look(b"d" * 16, (b"a" * 16, b"b" * 16), merged=("name: casefold",)),)),

@@ -70,7 +70,9 @@ def nodes(draw: st.DrawFn, *, ascending: bool) -> tuple[int, Any]:
 @st.composite
 def children_asks(draw: st.DrawFn) -> m.AskChildren:
     bits, prefixes = draw(nodes(ascending=False).filter(lambda pair: pair[0] < limits.LEAF_BITS_MAX))
-    return m.AskChildren(bits, draw(st.integers(bits + 1, min(bits + 10, limits.LEAF_BITS_MAX))), prefixes)
+    return m.AskChildren(
+        bits, draw(st.integers(bits + 1, min(bits + 10, limits.LEAF_BITS_MAX))), prefixes, draw(st.booleans())
+    )
 
 
 bitmaps = st.binary(max_size=20)
@@ -102,6 +104,9 @@ request_bodies = st.one_of(
     st.builds(m.AskAgain, st.binary(min_size=16, max_size=16), bitmaps, bitmaps, picks, st.booleans()),
     st.builds(m.AskReveal, digests(16), texts),
     st.builds(m.AskLetters, texts, st.sampled_from(LetterAction), letter_ids, texts, texts),
+    st.integers(0, limits.LEAF_BITS_MAX).flatmap(
+        lambda bits: st.builds(m.AskKeep, st.just(bits), st.integers(0, (1 << bits) - 1))
+    ),
     st.builds(m.End, st.booleans()),
 )
 requests = st.builds(m.Request, u64s, sweep_ids, request_bodies, st.floats(0.001, limits.TIMEOUT_S_MAX), u64s)
@@ -189,7 +194,7 @@ def row_lists(draw: st.DrawFn) -> m.Lists:
 reply_bodies = st.one_of(
     st.builds(m.Progress, u32s, u32s, u64s),
     readies(),
-    st.builds(m.Children, headers, arrays(u64s, np.uint64)),
+    st.builds(m.Children, headers, arrays(u64s, np.uint64), arrays(u64s, np.uint64)),
     st.builds(m.Sketched, headers, arrays(u64s, np.uint64)),
     row_lists(),
     st.builds(
@@ -203,6 +208,7 @@ reply_bodies = st.one_of(
     st.builds(m.Revealed, headers, by_digest(st.text(max_size=60)), texts),
     st.builds(m.Letters, st.lists(letters, max_size=3).map(tuple), u64s, letter_ids, letter_ids),
     st.builds(m.Refusal, st.sampled_from(m.RefusalCode), texts, st.booleans(), st.floats(0.0, 1e6)),
+    st.builds(m.Kept, headers, names, u64s),
     st.just(m.Ended()),
 )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,8 @@ from edge_agent.sketching import add_rows
 from paritree.core.leaves import U64, LeafSums, sums_between
 from paritree.core.sketch import Probe, Sketch
 
+_ENTRIES = 1 << 16
+"""Rows that are read with their keys at once: some tens of MB."""
 _SKETCH_ROWS = 1 << 20
 """Rows that are added to a sketch at once: bounds the memory of the plain form."""
 
@@ -77,15 +79,25 @@ class Index:
 
     def children(self, bits: int, to_bits: int, prefixes: U64) -> U64:
         """Σr of the descendants at ``to_bits`` of each node: shape (len(prefixes) × 2^(to_bits - bits),)."""
+        return self._nodes(bits, to_bits, prefixes, "r", _slice_sums)
+
+    def counts(self, bits: int, to_bits: int, prefixes: U64) -> U64:
+        """Rows of the same descendants, in the same shape."""
+        return self._nodes(bits, to_bits, prefixes, "counts", _slice_counts)
+
+    def _nodes(
+        self, bits: int, to_bits: int, prefixes: U64, what: str, of_slice: Callable[[Layer, list[int]], U64]
+    ) -> U64:
         fan_out = 1 << (to_bits - bits)
         if to_bits <= self.sums.bits:
-            return self.sums.fold(to_bits).r.reshape(-1, fan_out)[prefixes.astype(np.int64)].reshape(-1)
+            known: U64 = getattr(self.sums.fold(to_bits), what)
+            return known.reshape(-1, fan_out)[prefixes.astype(np.int64)].reshape(-1)
         total = np.zeros(len(prefixes) * fan_out, np.uint64)
         for position, prefix in enumerate(prefixes):
             cuts_at = _node_cuts(int(prefix), bits, to_bits)
             window = total[position * fan_out : (position + 1) * fan_out]
             for layer in self.layers:
-                window += _slice_sums(layer, cuts_at)
+                window += of_slice(layer, cuts_at)
         return total
 
     def rows_below(self, bits: int, prefixes: U64) -> NodeRows:
@@ -136,6 +148,12 @@ class Index:
             for locator in locators:
                 yield Entry(key_digest, row_digest, locator)
 
+    def below(self, bits: int, prefix: int) -> Iterator[Entry]:
+        """Every row below a node, in no order."""
+        for first, end in self._slices(_ENTRIES, bits, prefix):
+            ks = [layer.run.k.slice(*layer.run.window(first, end)) for layer in self.layers]
+            yield from self.find(np.unique(np.concatenate([np.zeros(0, np.uint64), *ks])).tolist())
+
     def duplicates(self) -> int:
         """How many keys occur more than once.
 
@@ -144,7 +162,7 @@ class Index:
         if self._duplicate_keys is not None:
             return self._duplicate_keys
         count = 0
-        for first, end in self._slices():
+        for first, end in self._slices(1 << 20):
             windows = [(run, *run.window(first, end)) for run in self.runs]
             k = np.sort(
                 np.concatenate([np.zeros(0, np.uint64), *(run.k.slice(low, high) for run, low, high in windows)])
@@ -160,11 +178,11 @@ class Index:
                 run.release()
         return count
 
-    def _slices(self) -> Iterator[tuple[int, int]]:
-        """Cut the key space into slices of about a million rows."""
+    def _slices(self, slice_rows: int, above: int = 0, node: int = 0) -> Iterator[tuple[int, int]]:
+        """Cut a node of depth ``above``, or the key space, into slices of about so many rows."""
         rows = sum(run.rows for run in self.runs)
-        bits = max(0, (rows >> 20).bit_length())
-        for prefix in range(1 << bits):
+        bits = max(above, (rows // slice_rows).bit_length())
+        for prefix in range(node << (bits - above), (node + 1) << (bits - above)):
             yield prefix << (64 - bits), (prefix + 1) << (64 - bits)
 
 
@@ -190,3 +208,11 @@ def _slice_sums(layer: Layer, cuts_at: list[int]) -> U64:
     words = layer.words(*layer.run.window(cuts_at[0], cuts_at[-1]))
     cuts = np.searchsorted(words.k, np.array(cuts_at[:-1], np.uint64))
     return sums_between(words.signed[0], np.append(cuts, len(words.k)).astype(np.int64))
+
+
+def _slice_counts(layer: Layer, cuts_at: list[int]) -> U64:
+    words = layer.words(*layer.run.window(cuts_at[0], cuts_at[-1]))
+    cuts = np.append(np.searchsorted(words.k, np.array(cuts_at[:-1], np.uint64)), len(words.k)).astype(np.int64)
+    if words.weights is None:
+        return np.diff(cuts).astype(np.uint64)
+    return sums_between(words.weights.astype(np.uint64), cuts)

@@ -16,12 +16,13 @@ DONE      the differing keys add up to the difference of the roots in count, Σr
 
 Where they do not add up, the regions are sketched once more with another salt, then listed, and then nothing is
 concluded from them. A region whose answers contradict its own sums is named in ``Outcome.broken``. Regions with equal
-roots are asked once for all; details are asked of everyone.
+roots are asked once for all; details are asked of everyone. Regions that turn out to differ in more keys than can be
+looked at, or whose lists would not fit, are named in ``Outcome.crowded``: they are sampled instead.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
@@ -31,7 +32,7 @@ import numpy as np
 from paritree.core import limits
 from paritree.core.columnplan import ColumnPlan
 from paritree.core.errors import InvariantBroken
-from paritree.core.leaves import U64, NodeSum
+from paritree.core.leaves import U64, NodeSum, NodeSums
 from paritree.core.listing import RowList, adds_up, differing, differing_ks
 from paritree.core.looks import first_asks
 from paritree.core.looktable import HALF_BYTES
@@ -57,8 +58,8 @@ class State(StrEnum):
 
 
 Ask = AskChildren | AskLists | AskSketch | AskDetail
-Answer = U64 | RowList | Sketch | tuple[Look, ...]
-"""Σr of children, rows, a sketch, looks: what answers each kind of request."""
+Answer = U64 | NodeSums | RowList | Sketch | tuple[Look, ...]
+"""Σr of children, with counts or without, rows, a sketch, looks: what answers each kind of request."""
 Round = Mapping[str, Ask]
 """What to ask of which region; empty when the descent is over."""
 
@@ -68,13 +69,14 @@ class Outcome:
     """The end of a descent.
 
     ``ks`` are the k under which regions differ and ``looks`` every region's first look at them; both are empty when
-    ``broken`` names regions whose answers do not add up, with the reason.
+    ``broken`` names regions whose answers do not add up, with the reason, or ``crowded`` those to be sampled.
     """
 
     ks: tuple[int, ...]
     looks: Mapping[str, tuple[Look, ...]]
     rounds: int
     broken: Mapping[str, str] = field(default_factory=dict)
+    crowded: tuple[str, ...] = ()
 
 
 class Descent:
@@ -178,6 +180,8 @@ class Descent:
                 return self._ask(State.SKETCH, AskSketch(chosen.cells, self._salt, 0, _TOP))
             case Form.TREE:
                 return self._ask(State.LEVEL, AskChildren(0, self._shape.level_bits, _TOP))
+            case Form.LIST if max(rows) > limits.LISTED_ROWS_MAX:
+                return self._crowded(self._open)
             case Form.LIST:
                 return self._ask(State.LISTS, AskLists(0, _TOP))
 
@@ -185,6 +189,8 @@ class Descent:
         ks = self._ks
         if not ks:  # the roots differ and nothing that differs was found
             return self._receive_details(dict.fromkeys(self.regions, ()))
+        if len(ks) > 2 * limits.SUSPECTS_MAX:
+            return self._crowded(self._in_lists or self._largest())
         self.state = State.DETAIL
         self.rounds += 1
         return first_asks(ks, self.regions, self._sealing, self._columns, self._halved)
@@ -204,6 +210,22 @@ class Descent:
     def _ks(self) -> list[int]:
         decoded = (pair.ks for name, pair in self._pairs.items() if name not in self._in_lists)
         return sorted(self._listed.union(*decoded))
+
+    def _largest(self) -> list[str]:
+        """The regions with the most differing keys, without which the others' can be looked at."""
+        total = 0
+        crowded: list[str] = []
+        for name in sorted(self._pairs, key=lambda name: len(self._pairs[name].ks)):
+            total += len(self._pairs[name].ks)
+            if total > limits.SUSPECTS_MAX:
+                crowded.append(name)
+        return crowded
+
+    def _may_list(self, nodes: int, bits: int) -> bool:
+        """Whether so many nodes of that depth can be followed: their leaves' Σr, 8 bytes each, or their rows."""
+        if bits < self._shape.leaf_bits:
+            return nodes << (self._shape.leaf_bits - bits) <= 3 * limits.LISTED_ROWS_MAX
+        return nodes * limits.LEAF_ROWS <= limits.LISTED_ROWS_MAX
 
     # --- what was answered ------------------------------------------------------------------------------------------
 
@@ -237,6 +259,8 @@ class Descent:
         self._node_bits = bits
         if not len(at):  # the roots differ, their nodes' Σr do not: nothing to follow, and nothing equal
             return self._listed_all([])
+        if not self._may_list(len(at), bits):
+            return self._crowded(self._open)
         if bits < self._shape.leaf_bits:
             return self._ask(State.CHILDREN, AskChildren(bits, self._shape.leaf_bits, self._nodes))
         return self._ask(State.LISTS, AskLists(bits, self._nodes))
@@ -297,6 +321,11 @@ class Descent:
     def _broken(self, broken: Mapping[str, str]) -> Round:
         self.state = State.DONE
         self.outcome = Outcome((), {}, self.rounds, broken)
+        return {}
+
+    def _crowded(self, regions: Collection[str]) -> Round:
+        self.state = State.DONE
+        self.outcome = Outcome((), {}, self.rounds, crowded=tuple(regions))
         return {}
 
     def _finish(self, ks: tuple[int, ...] = (), looks: Mapping[str, tuple[Look, ...]] | None = None) -> Round:

@@ -36,6 +36,27 @@ class NodeSum:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeSums:
+    """Rows and Σr of adjacent nodes of one depth: uint64, shape (n,)."""
+
+    counts: U64
+    r: U64
+
+    @property
+    def total(self) -> NodeSum:
+        """Of all of them together; Σr′ is not known and 0."""
+        return self.sum_of(slice(None))
+
+    def sum_of(self, nodes: slice) -> NodeSum:
+        """Of some of them together; Σr′ is not known and 0."""
+        return NodeSum(self.rows(nodes), int(self.r[nodes].sum(dtype=np.uint64)), 0)
+
+    def rows(self, nodes: slice) -> int:
+        """Rows of some of them together, mod 2^64."""
+        return int(self.counts[nodes].sum(dtype=np.uint64))
+
+
+@dataclass(frozen=True, slots=True)
 class LeafSums:
     """The sums of all 2^bits nodes of one depth: three uint64 arrays of shape (2^bits,)."""
 

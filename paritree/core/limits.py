@@ -34,8 +34,20 @@ COLUMNS_MAX: Final = 1 << 16
 SKETCH_CELLS_MAX: Final = 1 << 20
 """Cells a table of one sketch: 96 MiB at either side, two million differences; beyond that nodes are listed."""
 
-RANGE_ROWS_MIN: Final = 1 << 18
-"""Rows that a region lacks before counts alone tell it: fewer are looked at key by key, which takes 1 KB a key."""
+SUSPECTS_MAX: Final = 1 << 18
+"""Differing keys of a sweep that are looked at one by one, which takes 1 KB each; beyond, a range is reported."""
+
+SAMPLE_KEYS: Final = 1_024
+"""Differing keys of a range that are looked at: a share of them is known to 3 %."""
+
+SAMPLE_ROWS_MAX: Final = 1 << 18
+"""Rows that are listed for a sample: 6 MiB, of which as many differ as do in the whole range."""
+
+LISTED_ROWS_MAX: Final = 1 << 24
+"""Rows that a region lists in one sweep: 400 MB at the coordinator. More are a range that is sampled."""
+
+DETAIL_PARTS_MAX: Final = 64
+"""Messages that answer one detail exchange: 64 MiB, of which 8,192 keys take 3 MiB unless they are duplicated."""
 
 LOOKS_MAX: Final = 5
 """Looks at a suspect before it is called unsettled: two confirm, three more give a moving row time to rest."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from paritree.core.leaves import U64
+from paritree.core.leaves import U64, NodeSum
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +18,16 @@ class RowList:
     k: U64
     r: U64
     r2: U64
+
+    def only(self, ks: U64) -> RowList:
+        """The rows whose k is among ``ks``."""
+        chosen = np.isin(self.k, ks)
+        return RowList(self.k[chosen], self.r[chosen], self.r2[chosen])
+
+    @property
+    def total(self) -> NodeSum:
+        """Count, Σr and Σr′ of all rows."""
+        return NodeSum(len(self.k), int(self.r.sum(dtype=np.uint64)), int(self.r2.sum(dtype=np.uint64)))
 
 
 def differing(arrays: Sequence[U64]) -> NDArray[np.int64]:

@@ -64,7 +64,7 @@ class Conclusion:
     unsettled_keys: tuple[Suspect, ...]
     healed: int
     stated: tuple[Stated, ...]
-    loss: RangeFinding | None = None
+    ranged: RangeFinding | None = None
     within_tolerance: int = 0
 
     @property
@@ -79,16 +79,34 @@ def conclude(
     facts: Sequence[RegionFacts],
     agreement: Agreement,
     incomplete: Mapping[str, str],
-    loss: RangeFinding | None = None,
+    ranged: RangeFinding | None = None,
 ) -> Conclusion:
     """Judge a sweep. ``incomplete`` names what could not be compared (regions -> reason) beside excluded regions."""
     compared = {f.name: f.ready for f in facts if f.ready is not None and not f.excluded}
     judged = judge(suspects, compared, agreement)
-    told = [Stated(Verdict.DIFFERENT, tuple(loss.rows), loss.reason)] if loss else []
-    stated = [*told, *_stated(judged, facts, compared, incomplete, loss)]
+    told = _told(ranged) if ranged else []
+    stated = [*told, *_stated(judged, facts, compared, incomplete, ranged)]
     return Conclusion(
-        judged.findings, judged.unknown, judged.unsettled, judged.healed, tuple(stated), loss, judged.within_tolerance
+        judged.findings, judged.unknown, judged.unsettled, judged.healed, tuple(stated), ranged, judged.within_tolerance
     )
+
+
+def _told(ranged: RangeFinding) -> list[Stated]:
+    """What is said of a range: different only where keys of the sample were confirmed, and never equal."""
+    regions = ranged.apart.regions
+    said = f"{ranged.claim}; {ranged.evidence}"
+    unknown = ranged.judged.unknown
+    stated = []
+    if ranged.confirmed:
+        stated.append(Stated(Verdict.DIFFERENT, regions, said))
+    elif not unknown and (ranged.judged.unsettled or ranged.judged.healed):
+        stated.append(Stated(Verdict.UNSETTLED, regions, said))
+    else:
+        stated.append(Stated(Verdict.UNKNOWN, regions, said))
+    if unknown:
+        reasons = _reasons(Counter(s.reason for s in unknown))
+        stated.append(Stated(Verdict.UNKNOWN, regions, f"{len(unknown)} keys of the sample are not judged: {reasons}"))
+    return stated
 
 
 def _stated(
@@ -96,9 +114,9 @@ def _stated(
     facts: Sequence[RegionFacts],
     compared: Mapping[str, Ready],
     incomplete: Mapping[str, str],
-    loss: RangeFinding | None,
+    ranged: RangeFinding | None,
 ) -> list[Stated]:
-    names = tuple(name for name in compared if loss is None or name not in loss.gone_in)
+    names = tuple(name for name in compared if ranged is None or name not in ranged.apart.differing)
     stated: list[Stated] = []
     kinds = Counter(f.kind for f in judged.findings)
     if kinds:
@@ -118,7 +136,7 @@ def _stated(
         stated.append(Stated(Verdict.UNSETTLED, names, moving))
     if stated:
         return stated
-    if loss and len(names) < 2:  # what is left has nothing to be equal to
+    if ranged and len(names) < 2:  # what is left has nothing to be equal to
         return []
     if len(compared) < 2:
         return [Stated(Verdict.UNKNOWN, tuple(f.name for f in facts), "fewer than two regions could be compared")]
@@ -162,7 +180,7 @@ def report(conclusion: Conclusion, context: ReportContext) -> dict[str, Any]:
     missing = Counter(region for f in findings if f.kind is not Kind.DUPLICATE for region in f.missing_in)
     duplicate = {f.name: f.ready.duplicate_keys for f in context.facts if f.ready and f.ready.duplicate_keys}
     silent = any(f.ready is not None and f.ready.disclosure == "nothing" for f in context.facts)
-    lost = [conclusion.loss.report()] if conclusion.loss else []
+    ranges = _ranges(conclusion, context)
 
     def key_entry(suspect: Suspect) -> dict[str, Any]:
         name = None if silent else token(suspect.key_digest)
@@ -193,9 +211,9 @@ def report(conclusion: Conclusion, context: ReportContext) -> dict[str, Any]:
             "within_tolerance": conclusion.within_tolerance,
             "unknown": len(conclusion.unknown_keys),
         },
-        "findings_total": len(lost) + len(findings),
+        "findings_total": len(ranges) + len(findings),
         "findings": [
-            *lost,
+            *ranges,
             *sorted((f.report(context.clear.get(f.key_digest)) for f in findings[: context.limit]), key=_reading_order),
         ],
         "unknown_keys": [key_entry(s) for s in conclusion.unknown_keys[: context.limit]],
@@ -203,6 +221,11 @@ def report(conclusion: Conclusion, context: ReportContext) -> dict[str, Any]:
         "notes": list(context.notes),
         "elapsed_s": round(context.elapsed_s, 3),
     }
+
+
+def _ranges(conclusion: Conclusion, context: ReportContext) -> list[dict[str, Any]]:
+    ranged = conclusion.ranged
+    return [ranged.report(context.clear)] if ranged and ranged.confirmed else []
 
 
 def _reading_order(entry: Mapping[str, Any]) -> list[tuple[bool, float, str]]:

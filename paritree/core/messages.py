@@ -14,12 +14,23 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from paritree.core.deadletters import Letter, LetterAction
+from paritree.core.asks import AskAgain as AskAgain
+from paritree.core.asks import AskChildren as AskChildren
+from paritree.core.asks import AskDetail as AskDetail
+from paritree.core.asks import AskKeep as AskKeep
+from paritree.core.asks import AskLetters as AskLetters
+from paritree.core.asks import AskLists as AskLists
+from paritree.core.asks import AskReveal as AskReveal
+from paritree.core.asks import AskSketch as AskSketch
+from paritree.core.asks import Begin as Begin
+from paritree.core.asks import End as End
+from paritree.core.asks import RequestBody as RequestBody
+from paritree.core.asks import U64Array as U64Array
+from paritree.core.deadletters import Letter
 from paritree.core.header import Header as Header
-from paritree.core.looktable import LookTable, Picked
+from paritree.core.looktable import LookTable
 from paritree.core.sketch import PROBE_CELL_BYTES, PROBE_CELLS, TABLES, Probe
 
-U64Array = NDArray[np.uint64]
 U32Array = NDArray[np.uint32]
 PROTOCOL_VERSION = 3
 
@@ -56,115 +67,7 @@ class Hello:
     protocol: int = PROTOCOL_VERSION
 
 
-# --- requests -------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Begin:
-    """Scan the dataset (or use its index) and answer :class:`Ready`; with a ``scope``, only the rows of ``bucket``."""
-
-    dataset: str
-    profile_id: bytes
-    canonical_version: int
-    scope: str = ""
-    bucket: bytes = b""
-
-
-@dataclass(frozen=True, slots=True)
-class AskChildren:
-    """Σr of every descendant at depth ``to_bits`` of each node ``prefixes`` (u64) at depth ``bits``."""
-
-    bits: int
-    to_bits: int
-    prefixes: U64Array
-
-
-@dataclass(frozen=True, slots=True)
-class AskLists:
-    """(k, r, r′) of every row below each node ``prefixes`` (u64, ascending) at depth ``bits``."""
-
-    bits: int
-    prefixes: U64Array
-
-
-@dataclass(frozen=True, slots=True)
-class AskSketch:
-    """The sketch, ``cells`` a table and ``salt`` (u64), of all rows below the nodes ``prefixes`` (u64, ascending)."""
-
-    cells: int
-    salt: int
-    bits: int
-    prefixes: U64Array
-
-
-@dataclass(frozen=True, slots=True)
-class AskDetail:
-    """Look at keys now: ``ks`` (u64) name keys by the first 8 bytes of the key digest.
-
-    ``key_digests`` are full digests (16 bytes each) that other regions hold under those ``ks``, so that a region
-    which lacks the key can look for it. ``sealed`` maps a key digest to the key as sealed by a region that holds it
-    (AEAD under a key that only agents have). ``columns``: send column digests too, those that ``picked`` marks, of
-    the first ``sampled`` ks where that is not 0. ``versions``: send versions too. ``halves``: of a row that is read as
-    it is indexed, r′ is enough.
-    """
-
-    ks: U64Array
-    key_digests: tuple[bytes, ...] = ()
-    sealed: Mapping[bytes, bytes] = field(default_factory=dict)
-    columns: bool = False
-    seal: bool = False
-    picked: Picked | None = None
-    sampled: int = 0
-    versions: bool = False
-    halves: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class AskAgain:
-    """Look again at keys of an answer that the region remembers under ``memory`` (16 bytes).
-
-    An answer's *entries* are its key digests and the ks under which the region held nothing, as bytes (big-endian),
-    ascending. ``kept`` marks the entries to look at, ``columned`` those of them whose column digests to send, as
-    ``picked`` says. Without ``read`` nothing is read: the column digests are those of the remembered rows.
-    """
-
-    memory: bytes
-    kept: bytes
-    columned: bytes = b""
-    picked: Picked | None = None
-    read: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class AskReveal:
-    """Clear keys, please, where the region's policy grants them."""
-
-    key_digests: tuple[bytes, ...]
-    purpose: str
-
-
-@dataclass(frozen=True, slots=True)
-class AskLetters:
-    """Dead letters of a dataset ("": unreadable messages): list them, try them again, or discard them.
-
-    ``ids`` (): all of the dataset. ``reason`` and ``operator`` say why and by whom, for the logs on both sides.
-    """
-
-    dataset: str
-    action: LetterAction
-    ids: tuple[str, ...] = ()
-    reason: str = ""
-    operator: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class End:
-    """The sweep is over: release what it held. ``keep``: it rests; stop its work, but keep what was scanned."""
-
-    keep: bool = False
-
-
-RequestBody = Begin | AskChildren | AskLists | AskSketch | AskDetail | AskAgain | AskReveal | AskLetters | End
+# --- requests: their bodies are in paritree.core.asks --------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,10 +136,14 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Children:
-    """Σr (u64), the descendants of each asked node in order: shape (nodes × 2^(to_bits - bits),), part by part."""
+    """Σr (u64), the descendants of each asked node in order: shape (nodes × 2^(to_bits - bits),), part by part.
+
+    ``counts`` (u64) are their rows, where they were asked for.
+    """
 
     header: Header
     sums: U64Array
+    counts: U64Array = field(default_factory=lambda: np.zeros(0, np.uint64))
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,6 +215,15 @@ class Revealed:
     refused: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The name of the file that the region wrote, and how many keys are in it."""
+
+    header: Header
+    name: str
+    keys: int
+
+
 class RefusalCode(StrEnum):
     """Why an agent does not answer."""
 
@@ -356,7 +272,7 @@ class Ended:
     """What the sweep held is released."""
 
 
-ReplyBody = Progress | Ready | Children | Sketched | Lists | Details | Revealed | Letters | Refusal | Ended
+ReplyBody = Progress | Ready | Children | Sketched | Lists | Details | Revealed | Letters | Kept | Refusal | Ended
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from paritree.wire.link import AgentService
 
 T = TypeVar("T")
 _log = structlog.get_logger(__name__)
-ALWAYS_LAST: Final = (m.Ready, m.Refusal, m.Ended)
+ALWAYS_LAST: Final = (m.Ready, m.Kept, m.Refusal, m.Ended)
 """Bodies after which nothing can follow: they are sent at once, while others wait to know whether they are the last."""
 ANSWERS: Final[dict[type[m.RequestBody], type[m.ReplyBody]]] = {
     m.Begin: m.Ready,
@@ -28,6 +28,7 @@ ANSWERS: Final[dict[type[m.RequestBody], type[m.ReplyBody]]] = {
     m.AskDetail: m.Details,
     m.AskAgain: m.Details,
     m.AskReveal: m.Revealed,
+    m.AskKeep: m.Kept,
     m.AskLetters: m.Letters,
     m.End: m.Ended,
 }
@@ -159,6 +160,13 @@ class AnswerCheck:
             self._header = body.header
         if isinstance(body, m.Children | m.Sketched):
             self._count_sums(len(body.sums), last=last)
+        if isinstance(body, m.Children) and len(body.counts) != len(body.sums) * self._counted:
+            raise self._wrong("its sums and counts are not as many as were asked for")
+
+    @property
+    def _counted(self) -> bool:
+        """Whether counts were asked for beside sums."""
+        return isinstance(self._request.body, m.AskChildren) and self._request.body.counts
 
     def _count_sums(self, sums: int, *, last: bool) -> None:
         match self._request.body:

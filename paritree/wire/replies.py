@@ -41,7 +41,7 @@ def put_reply_body(out: pb.Reply, body: m.ReplyBody) -> None:
             _put_ready(out.ready, body)
         case m.Children():
             _put_header(out.children.header, body.header)
-            out.children.sums = pack_u64(body.sums)
+            out.children.sums, out.children.counts = pack_u64(body.sums), pack_u64(body.counts)
         case m.Sketched():
             _put_header(out.sketched.header, body.header)
             out.sketched.sums = pack_u64(body.sums)
@@ -57,6 +57,9 @@ def put_reply_body(out: pb.Reply, body: m.ReplyBody) -> None:
             out.revealed.refused = body.refused
             for key_digest, text in body.keys.items():
                 out.revealed.keys.add(key_digest=key_digest, json=text)
+        case m.Kept():
+            _put_header(out.kept.header, body.header)
+            out.kept.name, out.kept.keys = body.name, body.keys
         case m.Letters():
             put_letters(out.letters, body)
 
@@ -73,7 +76,9 @@ def _get_reply_body(reply: pb.Reply) -> m.ReplyBody:
         case "ready":
             return _get_ready(reply.ready)
         case "children":
-            return m.Children(_get_header(reply.children.header), unpack_u64("children.sums", reply.children.sums))
+            sums = unpack_u64("children.sums", reply.children.sums)
+            counts = unpack_u64("children.counts", reply.children.counts)
+            return m.Children(_get_header(reply.children.header), sums, counts)
         case "sketched":
             return m.Sketched(_get_header(reply.sketched.header), unpack_u64("sketched.sums", reply.sketched.sums))
         case "lists":
@@ -85,6 +90,8 @@ def _get_reply_body(reply: pb.Reply) -> m.ReplyBody:
         case "revealed":
             keys = unique("revealed.keys", ((k.key_digest, k.json) for k in reply.revealed.keys))
             return m.Revealed(_get_header(reply.revealed.header), keys, reply.revealed.refused)
+        case "kept":
+            return m.Kept(_get_header(reply.kept.header), reply.kept.name, reply.kept.keys)
         case "letters":
             return get_letters(reply.letters)
         case "refusal":

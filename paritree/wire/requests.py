@@ -48,7 +48,7 @@ def put_request_body(out: pb.Request, body: m.RequestBody) -> None:
             out.begin.scope, out.begin.bucket = body.scope, body.bucket
         case m.AskChildren():
             out.children.bits, out.children.to_bits = body.bits, body.to_bits
-            out.children.prefixes = pack_u64(body.prefixes)
+            out.children.prefixes, out.children.counts = pack_u64(body.prefixes), body.counts
         case m.AskLists():
             out.lists.bits, out.lists.prefixes = body.bits, pack_u64(body.prefixes)
         case m.AskSketch():
@@ -62,6 +62,8 @@ def put_request_body(out: pb.Request, body: m.RequestBody) -> None:
             out.reveal.key_digests, out.reveal.purpose = b"".join(body.key_digests), body.purpose
         case m.AskLetters():
             put_letters_ask(out.letters, body)
+        case m.AskKeep():
+            out.keep.bits, out.keep.prefix = body.bits, body.prefix
         case m.End():
             out.end.SetInParent()
             out.end.keep = body.keep
@@ -79,7 +81,8 @@ def _get_request_body(request: pb.Request) -> m.RequestBody:
             return m.Begin(begin.dataset, begin.profile_id, begin.canonical_version, begin.scope, begin.bucket)
         case "children":
             children = request.children
-            return m.AskChildren(children.bits, children.to_bits, unpack_u64("children.prefixes", children.prefixes))
+            prefixes = unpack_u64("children.prefixes", children.prefixes)
+            return m.AskChildren(children.bits, children.to_bits, prefixes, children.counts)
         case "lists":
             return m.AskLists(request.lists.bits, unpack_u64("lists.prefixes", request.lists.prefixes))
         case "sketch":
@@ -95,6 +98,8 @@ def _get_request_body(request: pb.Request) -> m.RequestBody:
             return m.AskReveal(digests, request.reveal.purpose)
         case "letters":
             return get_letters_ask(request.letters)
+        case "keep":
+            return m.AskKeep(request.keep.bits, request.keep.prefix)
         case "end":
             return m.End(request.end.keep)
         case _:

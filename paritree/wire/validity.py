@@ -108,6 +108,8 @@ def check_request(request: m.Request) -> None:
             text("reveal.purpose", body.purpose)
         case m.AskLetters():
             check_letters_ask(body)
+        case m.AskKeep():
+            _nodes("keep", body.bits, np.array([body.prefix], np.uint64))
         case m.End():
             pass
 
@@ -146,12 +148,13 @@ def check_header(header: m.Header) -> None:
     _digest("header.scope_id", header.scope_id, SCOPE_ID_BYTES if header.scope else 0)
 
 
-def _check_content(body: m.Ready | m.Children | m.Sketched | m.Lists | m.Details | m.Revealed) -> None:
+def _check_content(body: m.Ready | m.Children | m.Sketched | m.Lists | m.Details | m.Revealed | m.Kept) -> None:
     match body:
         case m.Ready():
             _ready(body)
         case m.Children():
             _array("children.sums", body.sums, np.uint64)
+            _array("children.counts", body.counts, np.uint64)
         case m.Sketched():
             _array("sketched.sums", body.sums, np.uint64)
         case m.Lists():
@@ -165,6 +168,9 @@ def _check_content(body: m.Ready | m.Children | m.Sketched | m.Lists | m.Details
         case m.Revealed():
             _digests("revealed.keys", body.keys, KEY_DIGEST_BYTES)
             text("revealed.refused", body.refused)
+        case m.Kept():
+            _name("kept.name", body.name)
+            _number("kept.keys", body.keys, U64_MAX)
 
 
 def check_letters_ask(ask: m.AskLetters) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from coordinator.sweep import Sweep, SweepOptions
+from coordinator.sweep import Surroundings, Sweep, SweepOptions
 from edge_agent.build import Copy
 from edge_agent.connectors.contract import Source
 from edge_agent.connectors.memory.store import MemoryStore
@@ -75,10 +75,13 @@ class Regions:
         ]
         self.stores[region].put("orders", pa.table(arrays, names=list(COLUMNS)), key=("id",))
 
-    def sweep(self, *, regions: list[str] | None = None, **options: Any) -> dict[str, Any]:
+    def sweep(
+        self, *, regions: list[str] | None = None, surroundings: Surroundings | None = None, **options: Any
+    ) -> dict[str, Any]:
         options.setdefault("lag_max_s", 0.0)
         names = regions or list(self.links)
-        run = Sweep(self.profile, names, self.links, f"s{next(self._ids)}", SweepOptions(**options))
+        around = surroundings or Surroundings()
+        run = Sweep(self.profile, names, self.links, f"s{next(self._ids)}", SweepOptions(**options), around)
         return asyncio.run(run.run())
 
     def close(self) -> None:

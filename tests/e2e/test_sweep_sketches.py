@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from paritree.core import limits
 from paritree.core.sketch import PROBE_CELL_BYTES, PROBE_CELLS, TABLES
 
 Row = tuple[Any, ...]
@@ -80,26 +79,3 @@ def test_unequal_duplicates_are_findings_with_counts(memory_regions):
     assert sorted(tuple(f["counts"].items()) for f in report["findings"]) == sorted(
         [(("a", 2), ("b", 1))] * 5 + [(("a", 2), ("b", 3))] * 2
     )
-
-
-def test_a_bulk_loss_is_a_range_with_counts_and_the_rest_is_compared(memory_regions, monkeypatch):
-    monkeypatch.setattr(limits, "RANGE_ROWS_MIN", 1000)
-    regions = memory_regions()
-    rows = some_rows(3000)
-    regions.add("a", rows)
-    regions.add("b", [(0, "edited", "0.50"), *rows[1:]])
-    regions.add("c", rows[:1000])
-    report = regions.sweep()
-    assert report["verdict"] == "different"
-    lost, different = report["findings"]
-    assert lost == {"kind": "range", "prefix": "", "bits": 0, "rows": {"a": 3000, "b": 3000, "c": 1000}}
-    assert (different["kind"], different["groups"]) == ("different", [["a"], ["b"]])
-    assert report["findings_total"] == 2
-    assert search_bytes(report) <= 3 * 16_384
-    report = regions.sweep(regions=["a", "c"])
-    assert [v["verdict"] for v in report["verdicts"]] == ["different"]
-    assert (report["findings_total"], report["rounds"]) == (1, 1)
-    regions.put("b", rows)
-    report = regions.sweep()
-    assert [v["verdict"] for v in report["verdicts"]] == ["different", "equal"]
-    assert report["verdicts"][1]["regions"] == ["a", "b"]

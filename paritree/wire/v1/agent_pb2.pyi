@@ -89,7 +89,7 @@ class Header(_message.Message):
     def __init__(self, dataset: _Optional[str] = ..., profile_id: _Optional[bytes] = ..., canonical_version: _Optional[int] = ..., key_id: _Optional[bytes] = ..., sweep_id: _Optional[str] = ..., position: _Optional[str] = ..., scope: _Optional[str] = ..., scope_id: _Optional[bytes] = ..., bucket: _Optional[bytes] = ...) -> None: ...
 
 class Request(_message.Message):
-    __slots__ = ("exchange", "sweep_id", "timeout_s", "fence", "begin", "children", "lists", "detail", "reveal", "end", "sketch", "letters", "again")
+    __slots__ = ("exchange", "sweep_id", "timeout_s", "fence", "begin", "children", "lists", "detail", "reveal", "end", "sketch", "letters", "again", "keep")
     EXCHANGE_FIELD_NUMBER: _ClassVar[int]
     SWEEP_ID_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_S_FIELD_NUMBER: _ClassVar[int]
@@ -103,6 +103,7 @@ class Request(_message.Message):
     SKETCH_FIELD_NUMBER: _ClassVar[int]
     LETTERS_FIELD_NUMBER: _ClassVar[int]
     AGAIN_FIELD_NUMBER: _ClassVar[int]
+    KEEP_FIELD_NUMBER: _ClassVar[int]
     exchange: int
     sweep_id: str
     timeout_s: float
@@ -116,7 +117,8 @@ class Request(_message.Message):
     sketch: AskSketch
     letters: AskLetters
     again: AskAgain
-    def __init__(self, exchange: _Optional[int] = ..., sweep_id: _Optional[str] = ..., timeout_s: _Optional[float] = ..., fence: _Optional[int] = ..., begin: _Optional[_Union[Begin, _Mapping]] = ..., children: _Optional[_Union[AskChildren, _Mapping]] = ..., lists: _Optional[_Union[AskLists, _Mapping]] = ..., detail: _Optional[_Union[AskDetail, _Mapping]] = ..., reveal: _Optional[_Union[AskReveal, _Mapping]] = ..., end: _Optional[_Union[End, _Mapping]] = ..., sketch: _Optional[_Union[AskSketch, _Mapping]] = ..., letters: _Optional[_Union[AskLetters, _Mapping]] = ..., again: _Optional[_Union[AskAgain, _Mapping]] = ...) -> None: ...
+    keep: AskKeep
+    def __init__(self, exchange: _Optional[int] = ..., sweep_id: _Optional[str] = ..., timeout_s: _Optional[float] = ..., fence: _Optional[int] = ..., begin: _Optional[_Union[Begin, _Mapping]] = ..., children: _Optional[_Union[AskChildren, _Mapping]] = ..., lists: _Optional[_Union[AskLists, _Mapping]] = ..., detail: _Optional[_Union[AskDetail, _Mapping]] = ..., reveal: _Optional[_Union[AskReveal, _Mapping]] = ..., end: _Optional[_Union[End, _Mapping]] = ..., sketch: _Optional[_Union[AskSketch, _Mapping]] = ..., letters: _Optional[_Union[AskLetters, _Mapping]] = ..., again: _Optional[_Union[AskAgain, _Mapping]] = ..., keep: _Optional[_Union[AskKeep, _Mapping]] = ...) -> None: ...
 
 class Begin(_message.Message):
     __slots__ = ("dataset", "profile_id", "canonical_version", "scope", "bucket")
@@ -133,14 +135,16 @@ class Begin(_message.Message):
     def __init__(self, dataset: _Optional[str] = ..., profile_id: _Optional[bytes] = ..., canonical_version: _Optional[int] = ..., scope: _Optional[str] = ..., bucket: _Optional[bytes] = ...) -> None: ...
 
 class AskChildren(_message.Message):
-    __slots__ = ("bits", "to_bits", "prefixes")
+    __slots__ = ("bits", "to_bits", "prefixes", "counts")
     BITS_FIELD_NUMBER: _ClassVar[int]
     TO_BITS_FIELD_NUMBER: _ClassVar[int]
     PREFIXES_FIELD_NUMBER: _ClassVar[int]
+    COUNTS_FIELD_NUMBER: _ClassVar[int]
     bits: int
     to_bits: int
     prefixes: bytes
-    def __init__(self, bits: _Optional[int] = ..., to_bits: _Optional[int] = ..., prefixes: _Optional[bytes] = ...) -> None: ...
+    counts: bool
+    def __init__(self, bits: _Optional[int] = ..., to_bits: _Optional[int] = ..., prefixes: _Optional[bytes] = ..., counts: _Optional[bool] = ...) -> None: ...
 
 class AskLists(_message.Message):
     __slots__ = ("bits", "prefixes")
@@ -224,6 +228,14 @@ class AskReveal(_message.Message):
     purpose: str
     def __init__(self, key_digests: _Optional[bytes] = ..., purpose: _Optional[str] = ...) -> None: ...
 
+class AskKeep(_message.Message):
+    __slots__ = ("bits", "prefix")
+    BITS_FIELD_NUMBER: _ClassVar[int]
+    PREFIX_FIELD_NUMBER: _ClassVar[int]
+    bits: int
+    prefix: int
+    def __init__(self, bits: _Optional[int] = ..., prefix: _Optional[int] = ...) -> None: ...
+
 class End(_message.Message):
     __slots__ = ("keep",)
     KEEP_FIELD_NUMBER: _ClassVar[int]
@@ -245,7 +257,7 @@ class AskLetters(_message.Message):
     def __init__(self, dataset: _Optional[str] = ..., action: _Optional[str] = ..., ids: _Optional[_Iterable[str]] = ..., reason: _Optional[str] = ..., operator: _Optional[str] = ...) -> None: ...
 
 class Reply(_message.Message):
-    __slots__ = ("exchange", "sweep_id", "part", "last", "progress", "ready", "children", "lists", "details", "revealed", "refusal", "ended", "sketched", "letters")
+    __slots__ = ("exchange", "sweep_id", "part", "last", "progress", "ready", "children", "lists", "details", "revealed", "refusal", "ended", "sketched", "letters", "kept")
     EXCHANGE_FIELD_NUMBER: _ClassVar[int]
     SWEEP_ID_FIELD_NUMBER: _ClassVar[int]
     PART_FIELD_NUMBER: _ClassVar[int]
@@ -260,6 +272,7 @@ class Reply(_message.Message):
     ENDED_FIELD_NUMBER: _ClassVar[int]
     SKETCHED_FIELD_NUMBER: _ClassVar[int]
     LETTERS_FIELD_NUMBER: _ClassVar[int]
+    KEPT_FIELD_NUMBER: _ClassVar[int]
     exchange: int
     sweep_id: str
     part: int
@@ -274,7 +287,8 @@ class Reply(_message.Message):
     ended: Ended
     sketched: Sketched
     letters: Letters
-    def __init__(self, exchange: _Optional[int] = ..., sweep_id: _Optional[str] = ..., part: _Optional[int] = ..., last: _Optional[bool] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., ready: _Optional[_Union[Ready, _Mapping]] = ..., children: _Optional[_Union[Children, _Mapping]] = ..., lists: _Optional[_Union[Lists, _Mapping]] = ..., details: _Optional[_Union[Details, _Mapping]] = ..., revealed: _Optional[_Union[Revealed, _Mapping]] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ..., ended: _Optional[_Union[Ended, _Mapping]] = ..., sketched: _Optional[_Union[Sketched, _Mapping]] = ..., letters: _Optional[_Union[Letters, _Mapping]] = ...) -> None: ...
+    kept: Kept
+    def __init__(self, exchange: _Optional[int] = ..., sweep_id: _Optional[str] = ..., part: _Optional[int] = ..., last: _Optional[bool] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., ready: _Optional[_Union[Ready, _Mapping]] = ..., children: _Optional[_Union[Children, _Mapping]] = ..., lists: _Optional[_Union[Lists, _Mapping]] = ..., details: _Optional[_Union[Details, _Mapping]] = ..., revealed: _Optional[_Union[Revealed, _Mapping]] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ..., ended: _Optional[_Union[Ended, _Mapping]] = ..., sketched: _Optional[_Union[Sketched, _Mapping]] = ..., letters: _Optional[_Union[Letters, _Mapping]] = ..., kept: _Optional[_Union[Kept, _Mapping]] = ...) -> None: ...
 
 class Progress(_message.Message):
     __slots__ = ("shards_done", "shards_total", "rows")
@@ -338,12 +352,14 @@ class Ready(_message.Message):
     def __init__(self, header: _Optional[_Union[Header, _Mapping]] = ..., engine: _Optional[str] = ..., rows: _Optional[int] = ..., root_r: _Optional[int] = ..., root_r2: _Optional[int] = ..., probe: _Optional[bytes] = ..., pulls: _Optional[bytes] = ..., point: _Optional[bool] = ..., scan_s: _Optional[float] = ..., age_s: _Optional[float] = ..., duplicate_keys: _Optional[int] = ..., dead: _Optional[_Union[DeadLetters, _Mapping]] = ..., disclosure: _Optional[str] = ..., sealed_keys: _Optional[bool] = ..., notes: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Children(_message.Message):
-    __slots__ = ("header", "sums")
+    __slots__ = ("header", "sums", "counts")
     HEADER_FIELD_NUMBER: _ClassVar[int]
     SUMS_FIELD_NUMBER: _ClassVar[int]
+    COUNTS_FIELD_NUMBER: _ClassVar[int]
     header: Header
     sums: bytes
-    def __init__(self, header: _Optional[_Union[Header, _Mapping]] = ..., sums: _Optional[bytes] = ...) -> None: ...
+    counts: bytes
+    def __init__(self, header: _Optional[_Union[Header, _Mapping]] = ..., sums: _Optional[bytes] = ..., counts: _Optional[bytes] = ...) -> None: ...
 
 class Sketched(_message.Message):
     __slots__ = ("header", "sums")
@@ -448,6 +464,16 @@ class RevealedKey(_message.Message):
     key_digest: bytes
     json: str
     def __init__(self, key_digest: _Optional[bytes] = ..., json: _Optional[str] = ...) -> None: ...
+
+class Kept(_message.Message):
+    __slots__ = ("header", "name", "keys")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    KEYS_FIELD_NUMBER: _ClassVar[int]
+    header: Header
+    name: str
+    keys: int
+    def __init__(self, header: _Optional[_Union[Header, _Mapping]] = ..., name: _Optional[str] = ..., keys: _Optional[int] = ...) -> None: ...
 
 class Refusal(_message.Message):
     __slots__ = ("code", "message", "retryable", "retry_after_s")
