@@ -14,6 +14,13 @@ from paritree.core.errors import ConfigError, SourceError
 pytestmark = pytest.mark.servers
 
 
+ENDED = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+    " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+)
+"""Ends every other session of the database."""
+
+
 def filled(pg: PgCase, count: int = 20, more: str = "") -> None:
     pg.run(
         f"CREATE TABLE orders (id bigint PRIMARY KEY, code text, amount numeric(12, 2) {more})",
@@ -55,9 +62,14 @@ def test_a_large_transaction_comes_in_batches(pg: PgCase) -> None:
     filled(pg, 20)
     with following(pg, pg.bind("orders"), keys_max=10_000) as follower:
         pg.run("INSERT INTO orders SELECT i, 'c' || i, 0 FROM generate_series(21, 20000) AS i")
-        first = next(follower.source.changes(follower.mark, proven=True, keys_max=10_000))
+        batches = follower.source.changes(follower.mark, proven=True, keys_max=10_000)
+        first = next(batches)
         assert first.mark is None, "in the middle of a transaction nothing is reached"
         assert 10_000 <= first.keys.num_rows < 19_980
+        pg.run(ENDED)
+        with pytest.raises(SourceError) as failed:
+            next(batches)
+        assert failed.value.retryable
         follower.refresh().check()
         assert (follower.changes, follower.batches) == (19_980, 2)
 
@@ -228,16 +240,9 @@ def test_nothing_is_left_behind(pg: PgCase) -> None:
     assert pg.admin.execute("SELECT FROM pg_publication").fetchall() == []
 
 
-def test_a_lost_connection_is_an_error_to_try_again(pg: PgCase) -> None:
+def test_sessions_that_were_ended_meanwhile_are_replaced(pg: PgCase) -> None:
     filled(pg)
     with following(pg, pg.bind("orders")) as follower:
-        pg.run("UPDATE orders SET code = 'x'")
-        pg.run(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
-        )
-        with pytest.raises(SourceError) as failed:
-            follower.refresh()
-        assert failed.value.retryable
+        pg.run("UPDATE orders SET code = 'x'", ENDED)
         follower.refresh().check()
         assert follower.changes == 20

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -72,24 +72,23 @@ class State:
 
 
 class PostgresqlChanges(ChangeSource):
-    """The changes of one binding's table. ``open_session`` opens a session, ``projected`` describes the table now."""
+    """The changes of one binding's table. ``sessions`` lends sessions, ``projected`` describes the table now."""
 
     def __init__(
         self,
-        open_session: Callable[[], Session],
+        sessions: Callable[[], AbstractContextManager[Session]],
         projected: Callable[[Session, Binding], Projection],
         binding: Binding,
         name: str,
     ) -> None:
         self.slot = slot.slot_name(binding.dataset, name)
-        self._open = open_session
+        self._sessions = sessions
         self._projected = projected
         self._binding = binding
-        self._control: Session | None = None
 
     def start(self) -> Mark:
         """Publish the table, make the slot anew, and wait until a scan sees all that the slot will not hand out."""
-        with self._session() as session:
+        with self._sessions() as session:
             slot.demand_possible(session)
             projection = self._projected(session, self._binding)
             followed.publish(session, projection, self._binding, self.slot)
@@ -106,7 +105,7 @@ class PostgresqlChanges(ChangeSource):
     def changes(self, since: Mark, *, proven: bool, keys_max: int = KEYS_MAX) -> Iterator[ChangeBatch]:
         """See :class:`ChangeSource`. Only the last batch of a peek has a mark."""
         state = State.of(since)
-        with self._session() as session:
+        with self._sessions() as session:
             self._demand_ours(session, state)
             marker = secrets.token_hex(8) if proven else ""
             if proven:
@@ -145,36 +144,22 @@ class PostgresqlChanges(ChangeSource):
     def acknowledge(self, mark: Mark) -> None:
         """Move the slot on to the mark."""
         state = State.of(mark)
-        with self._session() as session:
+        with self._sessions() as session:
             slot.advance(session, self.slot, state.lsn)
 
     def lag(self) -> Lag:
         """What the server keeps for the slot."""
-        with self._session() as session:
+        with self._sessions() as session:
             return slot.lag(session, self.slot)
 
     def stop(self) -> None:
         """Drop the slot, and the publication where the role may."""
-        with self._session() as session:
+        with self._sessions() as session:
             slot.drop(session, self.slot)
             followed.unpublish(session, self.slot)
 
     def close(self) -> None:
-        """Close the session; the slot stays."""
-        control, self._control = self._control, None
-        if control is not None:
-            control.close()
-
-    @contextmanager
-    def _session(self) -> Iterator[Session]:
-        """The session of short statements; given up when one of them fails."""
-        if self._control is None or self._control.connection.closed:
-            self._control = self._open()
-        try:
-            yield self._control
-        except SourceError:
-            self.close()
-            raise
+        """Nothing to close: sessions are the connector's. The slot stays."""
 
     def _demand_ours(self, session: Session, state: State) -> None:
         """Raise RescanNeeded for a mark of another server or another name."""
@@ -249,13 +234,12 @@ class PostgresqlChanges(ChangeSource):
     @contextmanager
     def _streaming(self) -> Iterator[Session]:
         """A session of its own for a stream, beside the one for short statements."""
-        session = self._open()
-        try:
+        with self._sessions() as session:
             if session.client_encoding != "UTF8":
                 session.execute(sql.SQL("SET client_encoding = {}").format(sql.Literal(session.client_encoding)))
             yield session
-        finally:
-            session.close()
+            if session.client_encoding != "UTF8":
+                session.execute("SET client_encoding = 'UTF8'")
 
 
 def _demand_keys(tuples: Tuples, relation: Relation) -> None:

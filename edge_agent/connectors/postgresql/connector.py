@@ -108,7 +108,7 @@ class PostgresqlConnector(Connector):
 
     def changes(self, binding: Binding, name: str) -> PostgresqlChanges:
         """Through a logical slot of its own; see :mod:`edge_agent.connectors.postgresql.slot`."""
-        return PostgresqlChanges(lambda: connect(self._source), self._project, binding, name)
+        return PostgresqlChanges(self._session, self._project, binding, name)
 
     @property
     def waited_s(self) -> float | None:
