@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 from connectors.pg_case import PgCase, Row, rows
 
-from edge_agent.connectors.changes import Mark
+from edge_agent.connectors.changes import ChangeBatch, Mark
 from edge_agent.connectors.postgresql.changes import PostgresqlChanges
 from paritree.core.profile import Binding
 
@@ -37,19 +37,23 @@ class Follower:
         """Take over what changed."""
         self.changes = self.batches = 0
         for batch in self.source.changes(self.mark, proven=proven, keys_max=self.keys_max):
-            self.changes += batch.changes
-            self.batches += 1
-            asked = {self._key(row) for row in batch.keys.to_pylist()}
-            found = [r for r in rows(self.pg.connector.lookup_batch(self.binding, batch.keys)) if self._key(r) in asked]
-            for key in asked:
-                self.held.pop(key, None)
-            for row in found:
-                self.held.setdefault(self._key(row), []).append(row)
-            if batch.mark is not None:
-                self.mark = batch.mark
-                if acknowledge:
-                    self.source.acknowledge(batch.mark)
+            self.take(batch, acknowledge=acknowledge)
         return self
+
+    def take(self, batch: ChangeBatch, *, acknowledge: bool = True) -> None:
+        """Take over one batch."""
+        self.changes += batch.changes
+        self.batches += 1
+        asked = {self._key(row) for row in batch.keys.to_pylist()}
+        found = [r for r in rows(self.pg.connector.lookup_batch(self.binding, batch.keys)) if self._key(r) in asked]
+        for key in asked:
+            self.held.pop(key, None)
+        for row in found:
+            self.held.setdefault(self._key(row), []).append(row)
+        if batch.mark is not None:
+            self.mark = batch.mark
+            if acknowledge:
+                self.source.acknowledge(batch.mark)
 
     def check(self) -> None:
         """The rows followed are the rows of the table."""

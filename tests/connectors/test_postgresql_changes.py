@@ -9,13 +9,14 @@ from connectors.pg_case import PgCase, bound
 from connectors.pg_follow import following
 
 from edge_agent.connectors.changes import RescanNeeded
-from paritree.core.errors import ConfigError, SourceError
+from edge_agent.connectors.postgresql import changes
+from paritree.core.errors import ConfigError, InvariantBroken, SourceError
 
 pytestmark = pytest.mark.servers
 
 
 ENDED = (
-    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+    "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
     " WHERE datname = current_database() AND pid <> pg_backend_pid()"
 )
 """Ends every other session of the database."""
@@ -62,16 +63,38 @@ def test_a_large_transaction_comes_in_batches(pg: PgCase) -> None:
     filled(pg, 20)
     with following(pg, pg.bind("orders"), keys_max=10_000) as follower:
         pg.run("INSERT INTO orders SELECT i, 'c' || i, 0 FROM generate_series(21, 20000) AS i")
-        batches = follower.source.changes(follower.mark, proven=True, keys_max=10_000)
-        first = next(batches)
+        first = next(follower.source.changes(follower.mark, proven=True, keys_max=10_000))
         assert first.mark is None, "in the middle of a transaction nothing is reached"
         assert 10_000 <= first.keys.num_rows < 19_980
+        follower.refresh().check()
+        assert (follower.changes, follower.batches) == (19_980, 2)
+
+
+def test_a_long_backlog_is_read_in_parts(pg: PgCase, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A peek ends at the next transaction's end; each part has a mark, and the slot moves on with it."""
+    monkeypatch.setattr(changes, "PEEK_MESSAGES", 10)
+    filled(pg)
+    with following(pg, pg.bind("orders")) as follower:
+        for number in range(1, 13):
+            pg.run(f"UPDATE orders SET code = 'x' WHERE id IN ({number}, {number + 1})")
+        mark = follower.mark
+        batches = follower.source.changes(mark, proven=True)
+        first = next(batches)
+        assert first.mark is not None
+        assert first.changes < 24
+        with pytest.raises(InvariantBroken, match="acknowledged"):
+            next(batches)
+        batches = follower.source.changes(mark, proven=True)
+        assert next(batches) == first
+        follower.take(first)
         pg.run(ENDED)
         with pytest.raises(SourceError) as failed:
             next(batches)
         assert failed.value.retryable
         follower.refresh().check()
-        assert (follower.changes, follower.batches) == (19_980, 2)
+        assert (first.changes + follower.changes, follower.batches > 2) == (24, True)
+        follower.refresh().check()
+        assert follower.changes == 0
 
 
 def test_open_transactions_are_told_once_they_end(pg: PgCase) -> None:

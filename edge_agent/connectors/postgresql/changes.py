@@ -85,6 +85,7 @@ class PostgresqlChanges(ChangeSource):
         self._sessions = sessions
         self._projected = projected
         self._binding = binding
+        self._acknowledged = 0
 
     def start(self) -> Mark:
         """Publish the table, make the slot anew, and wait until a scan sees all that the slot will not hand out."""
@@ -140,12 +141,15 @@ class PostgresqlChanges(ChangeSource):
                 lsn = max(state.lsn, reader.committed, reached if ended else 0)
                 state = State(state.system, self.slot, lsn, shape)
                 yield ChangeBatch(waiting, state.mark(), reader.changes - told)
+                if not ended and self._acknowledged < state.lsn:
+                    raise InvariantBroken("more changes were asked for before the last mark was acknowledged")
 
     def acknowledge(self, mark: Mark) -> None:
         """Move the slot on to the mark."""
         state = State.of(mark)
         with self._sessions() as session:
             slot.advance(session, self.slot, state.lsn)
+        self._acknowledged = state.lsn
 
     def lag(self) -> Lag:
         """What the server keeps for the slot."""
