@@ -9,8 +9,9 @@ from __future__ import annotations
 import ipaddress
 import struct
 from collections.abc import Callable
-from decimal import Decimal
 from typing import Any, Final
+
+from paritree.core.digits import int_digits
 
 INT64_MIN, INT64_MAX = -(1 << 63), (1 << 63) - 1
 TIMESTAMP_MS_MAX: Final = INT64_MAX // 1_000
@@ -18,6 +19,9 @@ TIMESTAMP_MS_MAX: Final = INT64_MAX // 1_000
 DAY_NS: Final = 86_400_000_000_000
 PLAIN_ZEROS_MAX: Final = 20
 """Zeros written out between the point and the digits of a small decimal; a smaller one gets an exponent."""
+
+NUMBER_BYTES_MAX: Final = 61_232
+"""More bytes of digits than 131,072 before and 16,383 behind the point take, beyond which no decimal is compared."""
 
 
 class Unfit(ValueError):
@@ -85,18 +89,24 @@ def varint(cell: bytes) -> int:
     """A whole number of any size. Raises Unfit."""
     if not cell:
         raise wrong_size("varint", 0)
-    return int.from_bytes(cell, "big", signed=True)
+    return _whole("varint", cell)
 
 
-def digits(value: int) -> str:
-    """Decimal digits of an int of any size (``str`` refuses beyond 4,300 digits)."""
-    return str(value) if -(10**18) < value < 10**18 else format(Decimal(value), "f")
+def _whole(name: str, digits: bytes) -> int:
+    """Two's complement, of no more digits than any number has that is compared: no wild cell costs minutes."""
+    if len(digits) > NUMBER_BYTES_MAX:
+        raise Unfit(f"a {name} with more digits than are compared")
+    return int.from_bytes(digits, "big", signed=True)
+
+
+digits: Final = int_digits
+"""Decimal digits of an int of any size (``str`` refuses beyond 4,300 digits)."""
 
 
 def _decimal(cell: bytes) -> str:
     if len(cell) < 5:
         raise wrong_size("decimal", len(cell))
-    return decimal_text(int.from_bytes(cell[4:], "big", signed=True), int.from_bytes(cell[:4], "big", signed=True))
+    return decimal_text(_whole("decimal", cell[4:]), int.from_bytes(cell[:4], "big", signed=True))
 
 
 def decimal_text(unscaled: int, scale: int) -> str:

@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from paritree.core.canonical.pack import ext, pack
+from paritree.core.digits import int_digits
 from paritree.core.errors import DeadLetter
 
 EXT_NUMBER = 1
@@ -67,7 +68,7 @@ def parse_number(value: object) -> Digits | str:
     if isinstance(value, int):
         if value.bit_length() > _INT_BITS_MAX:
             raise DeadLetter(f"number has more than {INTEGER_DIGITS_MAX} integer digits")
-        value = Decimal(value)  # exact, and without the limit of digits that str(int) has
+        value = int_digits(value)
     if isinstance(value, Decimal):
         value = "NaN" if value.is_nan() else str(value)
     if not isinstance(value, str):
@@ -147,7 +148,7 @@ def encode_whole(number: int) -> bytes:
     """An int of any length as :func:`encode_integral` writes it, without a limit on its digits."""
     if INT_MIN <= number <= INT_MAX:
         return pack(number)
-    return _pack_text(str(Decimal(number)))  # exact, and without the limit of digits that str(int) has
+    return _pack_text(int_digits(number))
 
 
 def encode_special(text: str) -> bytes:
