@@ -13,17 +13,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-import numpy as np
-
-from edge_agent.build import Copy, load_of, open_snapshots
+from edge_agent.build import Copy
 from edge_agent.connections import connections_of
-from edge_agent.connectors.contract import Shard
 from edge_agent.connectors.registry import connect
-from edge_agent.digesters import open_digester
 from edge_agent.executors import Executor
 from edge_agent.index.index import Entry, Index
-from edge_agent.pace import LoadWatch, Pacer
+from edge_agent.reading import looked_up
 from edge_agent.seal import seal, unseal
+from edge_agent.searching import search
 from paritree.core.digester import CanonicalRow, PlainDigester
 from paritree.core.display import key_values
 from paritree.core.messages import Look
@@ -64,14 +61,16 @@ def look(copy: Copy, index: Index, located: Located, executor: Executor, wanted:
     """
     digests = [name for name in wanted.names if len(name) > K_BYTES]
     indexed = _indexed(index, located, wanted.ks, digests)
+    if copy.profile.whole_row:
+        return _whole_rows(copy, located, executor, indexed, wanted.names)
     for key_digest, ciphertext in wanted.sealed.items():
         if key_digest not in located.locators and _point_readable(copy):
             located.add(key_digest, unseal(copy.keys, key_digest, ciphertext))
     found: list[bytes] = []
     if lost := [name for name in wanted.names if name not in located.locators]:
-        for key_digest, locator in search(copy, executor, lost):
-            located.add(key_digest, locator)
-            found.append(key_digest)
+        for match in search(copy, executor, lost):
+            located.add(match.key_digest, match.locator)
+            found.append(match.key_digest)
     seen = list(dict.fromkeys([*indexed, *digests, *found]))
     fresh = read_now(copy, {k: located.locators[k] for k in seen if k in located.locators})
     return [_look(copy, wanted, k, indexed.get(k, ()), fresh.get(k, ())) for k in seen]
@@ -89,6 +88,25 @@ def _indexed(
             indexed[entry.key_digest].append(entry)
             located.add(entry.key_digest, entry.locator)
     return indexed
+
+
+def _whole_rows(
+    copy: Copy,
+    located: Located,
+    executor: Executor,
+    indexed: Mapping[bytes, Sequence[Entry]],
+    names: Sequence[bytes],
+) -> list[Look]:
+    """Without a key no row can be read by itself: the table is scanned once, and the copies of each row are counted."""
+    rows: dict[bytes, list[bytes]] = defaultdict(list)
+    for match in search(copy, executor, [*indexed, *names]):
+        located.add(match.key_digest, match.locator)
+        rows[match.key_digest].append(match.row_digest)
+    digests = (name for name in names if len(name) > K_BYTES)
+    return [
+        Look(k, tuple(sorted(entry.row_digest for entry in indexed.get(k, ()))), tuple(sorted(rows.get(k, ()))))
+        for k in dict.fromkeys([*indexed, *digests, *rows])
+    ]
 
 
 def _point_readable(copy: Copy) -> bool:
@@ -130,54 +148,9 @@ def read_now(copy: Copy, locators: Mapping[bytes, Iterable[bytes]]) -> dict[byte
     with connections.one(), connect(copy.source) as connector:
         for first in range(0, len(distinct), LOOKUP_KEYS_MAX):
             keys = [key_values(locator, copy.profile) for locator in distinct[first : first + LOOKUP_KEYS_MAX]]
-            for batch in connector.lookup(copy.binding, keys):
+            for batch in looked_up(connector, copy.binding, keys):
                 for row in digester.rows(batch):
                     if row.locator is not None and row.key_digest in locators:
                         digests = () if row.dead else (digester.column_digests(row), digester.shifted_digests(row))
                         seen[row.key_digest].append(Seen(row, *digests))
     return seen
-
-
-@dataclass(frozen=True, slots=True)
-class SearchTask:
-    """Find keys by name in one shard; picklable."""
-
-    copy: Copy
-    shard: Shard
-    names: frozenset[bytes]
-    tasks: int = 1
-
-
-def search(copy: Copy, executor: Executor, names: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
-    """Scan the table now for keys by digest, or by k (8 bytes): (key digest, locator) of each row found."""
-    wanted = frozenset(names)
-    with connect(copy.source) as connector, open_snapshots(copy, connector, executor) as snapshots:
-        watch = LoadWatch(copy.throttle, lambda: load_of(copy, connector))
-        parts = snapshots.results(
-            executor,
-            search_shard,
-            lambda shard: SearchTask(copy, shard, wanted, executor.workers),
-            connections=connections_of(copy.source.url, copy.throttle.connections_max),
-            before=watch.wait,
-        )
-        return [found for part in parts for found in part]
-
-
-def search_shard(task: SearchTask) -> list[tuple[bytes, bytes]]:
-    """The wanted keys of one shard."""
-    copy = task.copy
-    digester = open_digester(copy.digester, copy.profile, copy.keys)
-    leading = np.array([int.from_bytes(name[:K_BYTES], "big") for name in task.names], np.uint64)
-    found: list[tuple[bytes, bytes]] = []
-    with connect(copy.source) as connector:
-        batches = connector.scan(copy.binding, task.shard)
-        if copy.throttle.paces:
-            batches = Pacer(copy.throttle, task.tasks).paced(batches, lambda: connector.waited_s)
-        for batch in batches:
-            digested = digester.digest(batch)
-            k = np.ascontiguousarray(digested.key_digests[:, :8]).view(">u8").reshape(-1)
-            for row in np.flatnonzero(np.isin(k, leading)).tolist():
-                key_digest = digested.key_digests[row].tobytes()
-                if key_digest in task.names or key_digest[:K_BYTES] in task.names:
-                    found.append((key_digest, digested.locators[row].as_py()))
-    return found

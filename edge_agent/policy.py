@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from paritree.core.errors import ConfigError
+from paritree.core.profile import Profile
 
 DISCLOSURES: Final = ("nothing", "tokens", "keys")
 KEYS_MAX: Final = 10_000
@@ -18,12 +19,21 @@ class Policy:
     ``purposes`` are the purposes for which clear keys are granted (empty: any stated purpose); ``keys_max`` bounds
     the clear keys of one sweep. ``sealed_keys`` allows keys to travel to other regions' agents as ciphertext that
     the coordinator cannot open, so that a key which is missing there is looked up instead of searched by a scan.
+    ``whole_rows`` lets clear keys leave of datasets whose key is the whole row: all of a row's values.
     """
 
     disclosure: str = "tokens"
     purposes: tuple[str, ...] = ()
     keys_max: int = KEYS_MAX
     sealed_keys: bool = False
+    whole_rows: bool = False
+
+    def about(self, profile: Profile) -> Policy:
+        """The policy as it holds for one dataset. Whole rows never travel sealed: they cannot be looked up."""
+        if not profile.whole_row:
+            return self
+        hidden = self.disclosure == "keys" and not self.whole_rows
+        return replace(self, sealed_keys=False, disclosure="tokens" if hidden else self.disclosure)
 
     def __post_init__(self) -> None:
         if self.disclosure not in DISCLOSURES:

@@ -191,7 +191,7 @@ def leading_of(config: AgentConfig) -> Leading:
 def policy_of(config: AgentConfig) -> Policy:
     """What may leave this region."""
     said = config.policy
-    return Policy(said.disclosure, said.purposes, said.keys_max, said.sealed_keys)
+    return Policy(said.disclosure, said.purposes, said.keys_max, said.sealed_keys, said.whole_rows)
 
 
 def executor_of(config: AgentConfig) -> Callable[[], Executor]:

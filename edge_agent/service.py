@@ -230,6 +230,7 @@ class Service:
     def _ready(self, sweep: OpenSweep, built: Built) -> Ready:
         index = built.index
         root = index.sums.root
+        policy = self._policy.about(sweep.copy.profile)
         header = sweep.header = replace(sweep.header, position=built.position.text)
         return Ready(
             header=header,
@@ -242,13 +243,13 @@ class Service:
             scan_s=round(built.scan_s, 3),
             duplicate_keys=index.duplicates(),
             dead=built.dead,
-            disclosure=self._policy.disclosure,
-            sealed_keys=self._policy.sealed_keys,
+            disclosure=policy.disclosure,
+            sealed_keys=policy.sealed_keys,
             notes=built.notes,
         )
 
     def _detail(self, sweep: OpenSweep, ask: AskDetail | AskAgain) -> Iterator[ReplyBody]:
-        if isinstance(ask, AskDetail) and ask.seal and not self._policy.sealed_keys:
+        if isinstance(ask, AskDetail) and ask.seal and not self._policy.about(sweep.copy.profile).sealed_keys:
             raise PeerError("this region's policy does not let keys travel sealed")
         teller = Teller(sweep.copy, sweep.built.index, self._executor, sweep.located, sweep.recall)
         told = teller.answer(ask)
@@ -279,7 +280,7 @@ class Service:
     def _reveal(self, sweep: OpenSweep, ask: AskReveal) -> Iterator[ReplyBody]:
         held = sweep.located.locators
         known = [digest for digest in ask.key_digests if held.get(digest)]
-        refused = self._policy.refusal(ask.purpose, sweep.revealed, len(known))
+        refused = self._policy.about(sweep.copy.profile).refusal(ask.purpose, sweep.revealed, len(known))
         _log.info(
             "reveal",
             dataset=sweep.header.dataset,

@@ -237,7 +237,9 @@ def compare(
                 {DATASET: copy},
                 spool=spool / target.region,
                 executor=shared.lend,
-                policy=Policy("keys" if question.reveal else "tokens", keys_max=1 << 31, sealed_keys=True),
+                policy=Policy(
+                    "keys" if question.reveal else "tokens", keys_max=1 << 31, sealed_keys=True, whole_rows=True
+                ),
             )
 
         reachable = [target for target in question.targets if target.region in schemas]

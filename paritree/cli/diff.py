@@ -24,7 +24,13 @@ DIGESTERS = ("auto", "compiled", "plain")
 @app.command()
 def diff(
     targets: Annotated[list[str], typer.Argument(metavar="REGION=URL#TABLE...", help="Two or more tables.")],
-    key: Annotated[str, typer.Option(metavar="A,B", help="Key columns; default: the catalogue's key.")] = "",
+    key: Annotated[
+        str,
+        typer.Option(
+            metavar="A,B",
+            help="Key columns; default: the catalogue's key. '*': the whole row, for tables without a key.",
+        ),
+    ] = "",
     columns: Annotated[str, typer.Option(metavar="A,B", help="Compare only these columns (and the key).")] = "",
     ignore: Annotated[list[str] | None, typer.Option(metavar="COLUMN", help="Leave a column out; repeatable.")] = None,
     precision: Annotated[
@@ -63,8 +69,6 @@ def diff(
     _one_of("--digester", digester, DIGESTERS)
     _finite("--lag-max", lag_max, "seconds")
     _finite("--max-rate", max_rate, "rows a second")
-    if key == "*":
-        raise ConfigError("--key '*' (tables without a key) is not there yet", next_step="name key columns: --key a,b")
     question = Question(
         targets=parse_targets(targets),
         key=_names(key) or None,

@@ -224,6 +224,8 @@ class PolicyConfig(Part):
     """Clear keys that one sweep may get."""
     sealed_keys: bool = False
     """Let keys travel to other agents as ciphertext that the coordinator cannot open."""
+    whole_rows: bool = False
+    """With ``disclosure = "keys"``: also of datasets with ``key = "*"``, whose keys are all values of a row."""
 
 
 def _policy(value: Any) -> Any:

@@ -15,7 +15,7 @@ from typing import Any, Final
 from paritree.config.toml import Section, kind_of, near, read_toml
 from paritree.core.errors import ConfigError
 from paritree.core.limits import REGIONS_MAX
-from paritree.core.profile import EMPTY_COLLECTIONS, Binding, BoundColumn, Profile
+from paritree.core.profile import EMPTY_COLLECTIONS, WHOLE_ROW, Binding, BoundColumn, Profile
 from paritree.core.types import LogicalType, parse_type
 
 LAG_MAX_S: Final = 2.0
@@ -83,7 +83,7 @@ class Dataset:
             bound.columns.get(name) or BoundColumn(name, kind, source=name)
             for name, kind in self.profile.columns.items()
         )
-        return Binding(self.name, bound.table, self.profile.key, columns, options=bound.options)
+        return Binding(self.name, bound.table, self.profile.lookup_key, columns, options=bound.options)
 
 
 def load_datasets(path: str | Path) -> dict[str, Dataset]:
@@ -124,9 +124,19 @@ def _profile(name: str, section: Section) -> Profile:
             columns[column] = kind
     if not columns:
         raise section.error("no column is compared", "columns", next_step='add columns, such as id = "int"')
+    empty = section.choice("empty_collection", EMPTY_COLLECTIONS) or "keep"
+    if section.values.get("key") == WHOLE_ROW:
+        return Profile.keyless(name, columns, empty, tuple(ignored))
     key = section.texts("key")
     if not key:
-        raise section.error("'key' is missing", next_step='add key = ["<column>", ...]')
+        raise section.error(
+            "'key' is missing",
+            next_step=f'add key = ["<column>", ...], or key = "{WHOLE_ROW}" for a table without a key',
+        )
+    if key == (WHOLE_ROW,) and WHOLE_ROW not in declared.values:
+        raise section.error(
+            "no column '*' in [columns]", "key", next_step=f'for the whole row write key = "{WHOLE_ROW}"'
+        )
     for part in key:
         if part in ignored:
             raise section.error(f"key column '{part}' is ignored", "key", next_step="compare it, or choose another key")
@@ -143,7 +153,7 @@ def _profile(name: str, section: Section) -> Profile:
         dataset=name,
         key=key,
         columns=columns,
-        empty_collection=section.choice("empty_collection", EMPTY_COLLECTIONS) or "keep",
+        empty_collection=empty,
         ignored=tuple(ignored),
     )
 

@@ -38,7 +38,7 @@ FLAGS: Sequence[tuple[Sequence[str], Sequence[str]]] = [
     (["--lag-max", "inf"], ["--lag-max"]),
     (["--where", "no_such(("], ["--where", "eu"]),
     (["--where", "nme = 'x'"], ["nme", "eu"]),
-    (["--key", "*"], ["--key '*'", "--key a,b"]),
+    (["--key", "*", "--tolerance", "id=1"], ["'id'", "--tolerance id"]),
     (["--limit", "-1"], ["--limit"]),
     (["--limit", "ten"], ["--limit"]),
     (["--lag-max", "-1"], ["--lag-max"]),

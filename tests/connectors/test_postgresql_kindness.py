@@ -16,8 +16,8 @@ from edge_agent.build import Built, Copy, build_index
 from edge_agent.connections import UNBOUNDED
 from edge_agent.connectors.contract import Shard, Source
 from edge_agent.executors import Executor, SerialExecutor, ThreadExecutor
-from edge_agent.looking import search
 from edge_agent.pace import Throttle
+from edge_agent.searching import search
 from edge_agent.snapshots import PASSES_MAX, Snapshots
 from paritree.core.digest import DatasetKeys
 from paritree.core.display import key_values
@@ -334,7 +334,7 @@ def test_searching_for_keys_keeps_to_the_limit_too(filled: PgCase, tmp_path: Pat
             search(copy, executor, [key_digest])
         assert not caught.value.retryable
         found = search(copy_of(filled, Throttle(snapshot_max_s=60)), executor, [key_digest])
-    assert found == [(key_digest, run.locator(0))]
+    assert [(match.key_digest, match.locator) for match in found] == [(key_digest, run.locator(0))]
 
 
 def test_a_loaded_server_makes_the_scan_wait_and_then_go_on(filled: PgCase, tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ class Regions:
         self.put(region, rows)
         profile = profile or self.profile
         columns = tuple(BoundColumn(n, t, source=n) for n, t in profile.columns.items())
-        binding = Binding("orders", "orders", ("id",), columns)
+        binding = Binding("orders", "orders", profile.lookup_key, columns)
         keys = DatasetKeys.of(master_key, "orders")
         copy = Copy(Source(store.url), profile, binding, keys, shard_rows, digester)
         service = Service(

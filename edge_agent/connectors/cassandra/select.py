@@ -130,7 +130,7 @@ def resolve(binding: Binding, table: Table) -> Select:
     witness = None
     if table.of_role("static") and table.clustering:
         text = quote(table.clustering[0])
-        witness = terms[text] if text in terms else term(text, binding.key[0])
+        witness = terms[text] if text in terms else term(text, (binding.key or [binding.columns[0].name])[0])
     exact = tuple(
         (terms[quote(name)], table.column(name).kind, table.column(name).role)
         for name in table.key
@@ -151,6 +151,8 @@ _FOLDED: Final = frozenset("ascii text varchar tinyint smallint int bigint varin
 
 
 def _check_key(binding: Binding, table: Table) -> None:
+    if not binding.key:  # rows are not looked up
+        return
     if missing := [name for name in table.partition if name not in key_sources(binding)]:
         raise ConfigError(
             f"{table.label}: the key lacks '{missing[0]}', which is part of the table's partition key",
