@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 import numpy as np
 
-from coordinator.asking import RegionLost
+from coordinator.asking import Exchanges, RegionLost
 from paritree.core import limits
 from paritree.core.descent import Answer, Ask
 from paritree.core.header import Comparable
@@ -24,6 +24,7 @@ from paritree.core.messages import (
     Children,
     Header,
     Lists,
+    Progress,
     ReplyBody,
     Sketched,
 )
@@ -82,6 +83,22 @@ def _difference(mine: Comparable, chosen: Comparable | None) -> str:
     names = ("dataset", "profile", "canonical version", "dataset key", "scope", "definition of the scope", "bucket")
     differing = [name for name, a, b in zip(names, mine, chosen, strict=True) if a != b]
     return f"its {' and '.join(differing)} differs from the other regions'"
+
+
+async def nodes(
+    exchanges: Exchanges, region: str, ask: Ask, header: Header, on_progress: Callable[[Progress], None]
+) -> Answer:
+    """One region's answer about nodes, asked in requests of bounded size. Raises RegionLost."""
+    parts: list[ReplyBody] = []
+    rows = 0
+    for chunk in chunks(ask):
+        answer = await exchanges.parts(region, chunk, on_progress)
+        check_headers(region, answer, header)
+        rows += sum(len(part.k) for part in answer if isinstance(part, Lists))
+        if rows > limits.LISTED_ROWS_MAX:
+            raise RegionLost(region, "it lists more rows than can be compared")
+        parts += answer
+    return nodes_answer(region, ask, parts)
 
 
 def nodes_answer(region: str, ask: Ask, parts: Sequence[ReplyBody]) -> Answer:

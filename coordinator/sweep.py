@@ -20,9 +20,8 @@ from coordinator.course import Course, Surroundings, tallies_as_json
 from coordinator.exchanges import (
     check_headers,
     check_ready,
-    chunks,
     gather,
-    nodes_answer,
+    nodes,
     not_alike,
 )
 from coordinator.halt import Rested
@@ -307,12 +306,11 @@ class Sweep:
     async def _ask_nodes(self, name: str, ask: Ask) -> Answer:
         if isinstance(ask, AskDetail):
             return tuple(await self._ask_look(name, ask))
-        parts = []
-        for chunk in chunks(ask):
-            answer = await self._exchanges.parts(name, chunk, lambda p: self.on_progress(name, "compare", p))
-            check_headers(name, answer, self._comparable[name].header)
-            parts += answer
-        return nodes_answer(name, ask, parts)
+
+        def told(progress: Progress) -> None:
+            self.on_progress(name, "compare", progress)
+
+        return await nodes(self._exchanges, name, ask, self._comparable[name].header, told)
 
     async def _look(
         self, ready: Mapping[str, Ready], outcome: Outcome | Sampled

@@ -20,8 +20,8 @@ from paritree.core.digest import token
 from paritree.core.display import key_to_json
 from paritree.core.errors import SourceError
 from paritree.core.messages import AskKeep, Header, Kept, Progress, ReplyBody
+from paritree.core.node import Node
 from paritree.core.profile import Profile
-from paritree.core.ranges import Node
 
 FILES_MAX: Final = 3
 """Files of a dataset that are kept, the newest: ten million keys take about 1 GB."""

@@ -111,13 +111,26 @@ def _finding(finding: Mapping[str, Any]) -> tuple[str, str, str]:
     if counts := finding.get("counts"):
         return key_text(finding), kind, ", ".join(f"{count} times in {name}" for name, count in counts.items())
     if kind == "range":
-        rows = ", ".join(f"{count:,} rows in {name}" for name, count in finding["rows"].items())
-        return f"{finding['prefix']}/{finding['bits']}", kind, rows
+        return f"{finding['prefix']}/{finding['bits']}", kind, _range(finding)
     groups = " | ".join(", ".join(group) for group in finding.get("groups", ()))
     said = [f"columns {', '.join(finding['columns'])}"] if finding.get("columns") else []
     if missing := finding.get("missing_in"):
         said.append(f"missing in {', '.join(missing)}")
     return key_text(finding), kind, "; ".join([*said, f"present in {groups}" if kind == "missing" else groups])
+
+
+def _range(finding: Mapping[str, Any]) -> str:
+    """Rows, what the sample showed, and where the keys are."""
+    said = [", ".join(f"{count:,} rows in {name}" for name, count in finding["rows"].items())]
+    if sample := finding.get("sample"):
+        columns = f" in {', '.join(sample['columns'])}" if sample["columns"] else ""
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in sample["kinds"].items())
+        said.append(f"of {_count(sample['keys'], 'sampled key')} {kinds}{columns}")
+    said += [
+        f"keys in {name}: {file['name']}" if "name" in file else f"no keys in {name}: {file['problem']}"
+        for name, file in finding.get("files", {}).items()
+    ]
+    return "; ".join(said)
 
 
 def _regions(regions: Sequence[Mapping[str, Any]]) -> Iterator[str]:

@@ -32,6 +32,7 @@ import numpy as np
 from paritree.core import limits
 from paritree.core.columnplan import ColumnPlan
 from paritree.core.errors import InvariantBroken
+from paritree.core.explaining import place, rows_listed, rows_shown, unlike
 from paritree.core.leaves import U64, NodeSum, NodeSums
 from paritree.core.listing import RowList, adds_up, differing, differing_ks
 from paritree.core.looks import first_asks
@@ -43,6 +44,7 @@ from paritree.core.sketch import Sketch, mix
 
 MASK: Final = (1 << 64) - 1
 INCOMPLETE: Final = "the differences that were found do not add up to the difference of the roots"
+UNLISTED: Final = "the rows that it shows are not those that were listed"
 _TOP: Final = np.zeros(1, np.uint64)
 """The root, as the only node of depth 0."""
 
@@ -111,6 +113,7 @@ class Descent:
         self._open: list[str] = []
         self._listed: set[int] = set()
         self._in_lists: set[str] = set()
+        self._lists: dict[str, RowList] = {}
         self._asked_again = False
         self._sketch_bytes = 0
         self._shape = Shape(0, 0)
@@ -274,7 +277,11 @@ class Descent:
             if not adds_up(answer, self._node_bits, self._nodes, self._node_sums[name]):
                 return self._broken({name: "its rows do not add up to their leaf"})
             lists.append(answer)
-        return self._listed_all(differing_ks(lists))
+        ks = differing_ks(lists)
+        self._lists = {
+            name: rows.only(np.array(ks, np.uint64)) for name, rows in zip(self._involved, lists, strict=True)
+        }
+        return self._listed_all(ks)
 
     def _listed_all(self, ks: Sequence[int]) -> Round:
         self._listed.update(ks)
@@ -300,7 +307,7 @@ class Descent:
             return self._finish(tuple(self._ks), looks)
         self._open = [name for name in self._pairs if name in wrong and name not in self._in_lists]
         if not self._open:
-            return self._broken(dict.fromkeys(self._blamed(wrong), INCOMPLETE))
+            return self._broken(self._liars(looks) or dict.fromkeys(self._blamed(wrong), f"{INCOMPLETE}: all keys"))
         may_sketch, self._asked_again = not self._asked_again, True
         return self._resolve(may_sketch=may_sketch)
 
@@ -313,6 +320,18 @@ class Descent:
             for name in self.regions
             if shown[name].minus(shown[reference]) != self._roots[name].minus(self._roots[reference])
         ]
+
+    def _liars(self, looks: Mapping[str, Sequence[Look]]) -> dict[str, str]:
+        """The regions that show other rows than they listed, or than the listed region that has their root."""
+        liars: dict[str, str] = {}
+        for name in self.regions:
+            listed = next((self._lists[other] for other in (name, *self._twins(name)) if other in self._lists), None)
+            if listed is not None and (ks := unlike(rows_shown(looks[name]), rows_listed(listed)) & self._listed):
+                liars[name] = f"{UNLISTED}: {place(ks)}"
+        return liars
+
+    def _twins(self, region: str) -> list[str]:
+        return [name for name in self.regions if self._roots[name] == self._roots[region] and name != region]
 
     def _blamed(self, wrong: Sequence[str]) -> Sequence[str]:
         """The reference where it agrees with nobody, else those that do not agree with it."""

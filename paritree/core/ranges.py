@@ -16,6 +16,7 @@ from typing import Any, Final
 from paritree.core import limits
 from paritree.core.findings import Finding, Judged, Kind
 from paritree.core.messages import Ready
+from paritree.core.node import Node
 from paritree.core.pairs import closest
 
 EXAMPLES_MAX: Final = 20
@@ -78,32 +79,6 @@ def _distance(ready: Ready, reference: Ready) -> int:
     estimate = ready.probe.minus(reference.probe).estimate
     at_least = max(abs(held(ready) - held(reference)), 1)
     return min(max(round(estimate), at_least), held(ready) + held(reference))
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """A node of the tree by its prefix of k and its depth in bits."""
-
-    prefix: int = 0
-    bits: int = 0
-
-    @property
-    def text(self) -> str:
-        """The prefix in hexadecimal, padded with zero bits to whole digits; "" for the root."""
-        digits = -(-self.bits // 4)
-        return f"{self.prefix << (4 * digits - self.bits):0{digits}x}" if digits else ""
-
-    @property
-    def said(self) -> str:
-        """The node for people."""
-        return f"the keys below {self.text} ({self.bits} bits)" if self.bits else "all keys"
-
-
-def common(nodes: Collection[int], bits: int) -> Node:
-    """The deepest node above all of the given nodes of depth ``bits``."""
-    low, high = min(nodes), max(nodes)
-    up = (low ^ high).bit_length()
-    return Node(low >> up, bits - up)
 
 
 @dataclass(frozen=True, slots=True)

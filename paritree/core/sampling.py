@@ -30,8 +30,9 @@ from paritree.core.leaves import NodeSum, NodeSums
 from paritree.core.listing import RowList, adds_up, differing, differing_ks
 from paritree.core.looks import first_asks
 from paritree.core.messages import AskChildren, AskLists, Look, Ready
+from paritree.core.node import Node, common
 from paritree.core.planner import Shape
-from paritree.core.ranges import Apart, Node, RangeFinding, common
+from paritree.core.ranges import Apart, RangeFinding
 from paritree.core.sketch import mix
 
 Positions = NDArray[np.signedinteger]

@@ -9,6 +9,7 @@ from typing import Final, TypeVar
 
 import structlog
 
+from paritree.core import limits
 from paritree.core import messages as m
 from paritree.core.errors import ConfigError, InvariantBroken, ParitreeError, PeerError
 from paritree.core.retry import Busy
@@ -122,6 +123,8 @@ class AnswerCheck:
         self._next = 0
         self._header: m.Header | None = None
         self._sums = 0
+        self._rows = 0
+        self._looks = 0
         self.complete = False
 
     def accept(self, reply: m.Reply) -> m.ReplyBody | None:
@@ -160,6 +163,12 @@ class AnswerCheck:
             self._header = body.header
         if isinstance(body, m.Children | m.Sketched):
             self._count_sums(len(body.sums), last=last)
+        if isinstance(body, m.Lists):
+            self._rows += len(body.k)
+        if isinstance(body, m.Details | m.Revealed):
+            self._looks += 1
+        if self._rows > limits.LISTED_ROWS_MAX or self._looks > limits.DETAIL_PARTS_MAX:
+            raise PeerError("the answer of a region is too long", next_step="see its log")
         if isinstance(body, m.Children) and len(body.counts) != len(body.sums) * self._counted:
             raise self._wrong("its sums and counts are not as many as were asked for")
 

@@ -22,7 +22,14 @@ FINDINGS: list[dict[str, Any]] = [
     },
     {"key": None, "token": "B", "kind": "missing", "groups": [["eu"]], "missing_in": ["us", "ap"], "columns": []},
     {"key": None, "token": None, "kind": "duplicate", "counts": {"eu": 2, "us": 1}},
-    {"kind": "range", "prefix": "0f", "bits": 12, "rows": {"eu": 812, "us": 0}},
+    {
+        "kind": "range",
+        "prefix": "0f",
+        "bits": 12,
+        "rows": {"eu": 812, "us": 0},
+        "sample": {"keys": 90, "kinds": {"different": 2, "missing": 88}, "columns": {"amount": 2}},
+        "files": {"eu": {"name": "s-1-0f0-12.ndjson", "keys": 812}, "us": {"problem": "disk full"}},
+    },
 ]
 
 
@@ -54,7 +61,10 @@ def test_every_kind_of_finding_is_told() -> None:
     assert "id=37       different  columns amount; eu, ap | us" in text
     assert "B           missing    missing in us, ap; present in eu" in text
     assert "(withheld)  duplicate  2 times in eu, 1 times in us" in text
-    assert "0f/12       range      812 rows in eu, 0 rows in us" in text
+    assert (
+        "0f/12       range      812 rows in eu, 0 rows in us; of 90 sampled keys 2 different, 88 missing in amount; "
+        "keys in eu: s-1-0f0-12.ndjson; no keys in us: disk full"
+    ) in text
     assert (
         "1 different · 1 missing in us · 1 missing in ap · 1 duplicate in eu"
         " · 2 unsettled · 3 healed · 5 within tolerance · 4 unknown"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from paritree.core import pairs, planner
 from paritree.core.decode import Decoded
-from paritree.core.descent import INCOMPLETE, Answer, Ask, Descent, Outcome
+from paritree.core.descent import INCOMPLETE, UNLISTED, Answer, Ask, Descent, Outcome
 from paritree.core.errors import InvariantBroken
 from paritree.core.listing import RowList
 from paritree.core.messages import AskChildren, AskDetail, AskLists, AskSketch, Look
@@ -128,7 +128,7 @@ def test_only_r2_differs_is_never_equal():
     rows = make_tables(random.Random(3), 1, 1000, 0)["r0"]
     other = [(rows[0][0], rows[0][1], rows[0][2] ^ 1), *rows[1:]]
     outcome, _, cost = run({"a": Region(rows), "b": Region(other)})
-    assert outcome.broken == {"b": INCOMPLETE} or found(outcome) == expected({"a": rows, "b": other})
+    assert outcome.broken == {"b": f"{INCOMPLETE}: all keys"} or found(outcome) == expected({"a": rows, "b": other})
     assert max(cost.bytes.values()) <= bytes_allowed({"a": rows})
 
 
@@ -151,14 +151,14 @@ TAMPERED = {
         "its rows do not add up to their leaf",
     ),
     "sketch": (AskSketch, wrong_cell, "its sketch does not add up to its root"),
-    "lost look": (AskDetail, lambda looks: looks[1:], INCOMPLETE),
+    "lost look": (AskDetail, lambda looks: looks[1:], f"{UNLISTED}: the keys below 00c (12 bits)"),
     "other look": (
         AskDetail,
         lambda looks: (Look(b"x" * 16, (b"y" * 16,)), *looks),
         "it showed keys that it was not asked for",
     ),
-    "other half": (AskDetail, lambda looks: (Look(looks[0].key_digest, (b"y" * 8,)), *looks[1:]), INCOMPLETE),
-    "other rows": (AskDetail, lambda looks: (Look(looks[0].key_digest, (b"y" * 16,)), *looks[1:]), INCOMPLETE),
+    "other half": (AskDetail, lambda looks: (Look(looks[0].key_digest, (b"y" * 8,)), *looks[1:]), UNLISTED),
+    "other rows": (AskDetail, lambda looks: (Look(looks[0].key_digest, (b"y" * 16,)), *looks[1:]), UNLISTED),
 }
 
 
@@ -173,7 +173,8 @@ def test_answers_that_do_not_add_up_are_named(monkeypatch, what):
         return change(answer) if name == "r1" and isinstance(ask, asked) else answer
 
     outcome, _, cost = run({name: Region(t) for name, t in tables.items()}, tamper)
-    assert outcome.broken == {"r1": reason}
+    assert list(outcome.broken) == ["r1"]
+    assert outcome.broken["r1"].startswith(reason)
     assert (outcome.ks, outcome.looks) == ((), {})
     assert max(cost.bytes.values()) <= bytes_allowed(tables)
 
@@ -205,3 +206,14 @@ def test_one_of_three_that_lies_is_the_one_that_is_named():
 def test_one_region_is_no_descent():
     with pytest.raises(InvariantBroken):
         Descent({"a": Region([]).ready()})
+
+
+def test_a_liar_whose_root_is_that_of_another_is_told_by_what_the_other_listed():
+    tables = make_tables(random.Random(4), 2, 3000, 200)
+    tables["twin"] = list(tables["r1"])
+
+    def tamper(name: str, ask: Ask, answer: Answer) -> Answer:
+        return answer[1:] if name == "twin" and isinstance(ask, AskDetail) else answer
+
+    outcome, _, _ = run({name: Region(t) for name, t in tables.items()}, tamper)
+    assert list(outcome.broken) == ["twin"]

@@ -11,7 +11,8 @@ from descending import Region, Rows, make_tables
 from paritree.core import limits
 from paritree.core.findings import Judged
 from paritree.core.messages import DeadLetters, Ready
-from paritree.core.ranges import Apart, Node, RangeFinding, common, far_apart
+from paritree.core.node import Node, common
+from paritree.core.ranges import Apart, RangeFinding, far_apart
 
 ROWS = 600
 

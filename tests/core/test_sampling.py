@@ -19,7 +19,8 @@ from paritree.core.errors import InvariantBroken
 from paritree.core.leaves import NodeSums
 from paritree.core.listing import RowList
 from paritree.core.messages import AskChildren, AskDetail, AskLists, Look
-from paritree.core.ranges import Apart, Node, far_apart
+from paritree.core.node import Node
+from paritree.core.ranges import Apart, far_apart
 from paritree.core.sampling import Sampled, Sampling
 
 Tamper = Callable[[str, Ask, Any], Answer]

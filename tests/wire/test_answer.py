@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from linked import BEGIN, SWEEP, ScriptedService, ask, header, ready, u64
 
+from paritree.core import limits
 from paritree.core import messages as m
 from paritree.core.errors import ConfigError, DeadLetter, InvariantBroken, PeerError, SourceError
 from paritree.core.ledger import CONNECTION
@@ -155,6 +156,33 @@ def test_an_answer_that_is_not_whole_is_not_let_through(case: str) -> None:
         check.accept(replies[-1])
     assert reason in caught.value.message
     assert caught.value.retryable
+
+
+@pytest.mark.parametrize(
+    ("body", "part", "limit"),
+    [
+        (LISTS, ROWS, "LISTED_ROWS_MAX"),
+        (m.AskDetail(u64(1)), m.Details(header(), ()), "DETAIL_PARTS_MAX"),
+        (m.AskReveal((b"d" * 16,), "a test"), m.Revealed(header(), {}), "DETAIL_PARTS_MAX"),
+    ],
+)
+def test_an_answer_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch, body: Any, part: Any, limit: str) -> None:
+    monkeypatch.setattr(limits, limit, 3)
+    check = AnswerCheck(m.Request(5, SWEEP, body, 1.0))
+    for number in range(3):
+        check.accept(reply(number, part, last=False))
+    with pytest.raises(PeerError, match="too long") as caught:
+        check.accept(reply(3, part, last=False))
+    assert not caught.value.retryable
+
+
+def test_counts_come_where_they_are_asked_for_and_nowhere_else() -> None:
+    counted = m.AskChildren(1, 3, u64(0, 1), counts=True)
+    eight = m.Children(header(), np.zeros(8, np.uint64), np.zeros(8, np.uint64))
+    assert AnswerCheck(m.Request(5, SWEEP, counted, 1.0)).accept(reply(0, eight, last=True)) is eight
+    for body, children in ((CHILDREN, eight), (counted, sums(8))):
+        with pytest.raises(PeerError, match="sums and counts"):
+            AnswerCheck(m.Request(5, SWEEP, body, 1.0)).accept(reply(0, children, last=True))
 
 
 def test_repeated_parts_change_nothing() -> None:
