@@ -35,7 +35,7 @@ OTHER_REASONS = "other reasons"
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """One dataset as this region holds it: everything a scan needs."""
+    """One dataset as this region holds it: everything a scan needs. ``version`` names the declared version column."""
 
     source: Source
     profile: Profile
@@ -44,6 +44,7 @@ class Copy:
     shard_rows: int = limits.SHARD_ROWS
     digester: str = "compiled"
     throttle: Throttle = UNLIMITED
+    version: str = ""
 
 
 @dataclass(frozen=True, slots=True)

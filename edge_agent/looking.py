@@ -21,6 +21,7 @@ from edge_agent.index.index import Entry, Index
 from edge_agent.reading import looked_up
 from edge_agent.seal import seal, unseal
 from edge_agent.searching import search
+from edge_agent.versions import Version, versions_of
 from paritree.core.digester import CanonicalRow, PlainDigester
 from paritree.core.display import key_values
 from paritree.core.messages import Look
@@ -117,22 +118,26 @@ def _point_readable(copy: Copy) -> bool:
 def _look(copy: Copy, wanted: Wanted, key_digest: bytes, indexed: Sequence[Entry], rows: Iterable[Seen]) -> Look:
     rows = list(rows)
     single = rows[0] if len(rows) == 1 and not rows[0].row.dead else None
+    newest = max((seen.version for seen in rows if seen.version is not None), default=None, key=lambda one: one.at)
     return Look(
         key_digest=key_digest,
         indexed=tuple(sorted(entry.row_digest for entry in indexed)),
         fresh=tuple(sorted(seen.row.row_digest for seen in rows if not seen.row.dead)),
         dead=next((seen.row.dead for seen in rows if seen.row.dead), ""),
         columns=single.columns if single else (),
+        version=None if newest is None else newest.at,
         shifted=single.shifted if single else (),
+        whole=single is not None and newest is not None and newest.whole,
         sealed=seal(copy.keys, key_digest, indexed[0].locator) if wanted.seal and indexed else b"",
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A row as read now, with its column digests, and those on the shifted grid."""
+    """A row as read now, with its version, its column digests, and those on the shifted grid."""
 
     row: CanonicalRow
+    version: Version | None = None
     columns: tuple[bytes, ...] = ()
     shifted: tuple[bytes, ...] = ()
 
@@ -149,8 +154,8 @@ def read_now(copy: Copy, locators: Mapping[bytes, Iterable[bytes]]) -> dict[byte
         for first in range(0, len(distinct), LOOKUP_KEYS_MAX):
             keys = [key_values(locator, copy.profile) for locator in distinct[first : first + LOOKUP_KEYS_MAX]]
             for batch in looked_up(connector, copy.binding, keys):
-                for row in digester.rows(batch):
+                for row, version in zip(digester.rows(batch), versions_of(copy, batch), strict=True):
                     if row.locator is not None and row.key_digest in locators:
                         digests = () if row.dead else (digester.column_digests(row), digester.shifted_digests(row))
-                        seen[row.key_digest].append(Seen(row, *digests))
+                        seen[row.key_digest].append(Seen(row, version, *digests))
     return seen

@@ -29,6 +29,6 @@ def scanned_placed(connector: Connector, binding: Binding, shard: Shard) -> Iter
 
 
 def looked_up(connector: Connector, binding: Binding, keys: Sequence[tuple[Any, ...]]) -> Iterator[pa.RecordBatch]:
-    """The present rows of those keys."""
-    rows = connector.lookup(binding, keys)
+    """The present rows of those keys, with their versions where the source knows them."""
+    rows = connector.lookup_versioned(binding, keys)
     return rows if binding.bucket is None else sifted(binding.bucket, rows)

@@ -27,12 +27,13 @@ class Remembered:
     fresh: tuple[bytes, ...]
     dead: str
     version: int | None
+    whole: bool
     shifted: bytes
     columns: bytes
 
     @classmethod
     def of(cls, look: Look) -> Remembered:
-        return cls(look.fresh, look.dead, look.version, b"".join(look.shifted), b"".join(look.columns))
+        return cls(look.fresh, look.dead, look.version, look.whole, b"".join(look.shifted), b"".join(look.columns))
 
     def holds(self, look: Look) -> bool:
         """Whether a key looks as it did; a write that left its digests alone is a change."""
@@ -44,7 +45,7 @@ class Remembered:
         columns, shifted = (
             tuple(digests[at : at + 8] for at in range(0, len(digests), 8)) for digests in (self.columns, self.shifted)
         )
-        return Look(key_digest, (), self.fresh, self.dead, columns, self.version, b"", shifted)
+        return Look(key_digest, (), self.fresh, self.dead, columns, self.version, shifted=shifted, whole=self.whole)
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,6 +118,7 @@ def copies_of(config: AgentConfig) -> dict[str, Copy]:
             keys=DatasetKeys.of(master_key, name),
             shard_rows=config.shard_rows,
             throttle=throttle_of(config, one.connection, name),
+            version=one.dataset.version,
         )
         for name, one in datasets.items()
     }

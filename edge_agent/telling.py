@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -89,7 +89,7 @@ def detail_parts(header: Header, telling: Telling | None) -> Iterator[Details]:
 
 def _bare(seen: Look) -> Look:
     """Without the column digests, which were not asked for."""
-    return Look(seen.key_digest, seen.indexed, seen.fresh, seen.dead, (), seen.version, seen.sealed)
+    return replace(seen, columns=(), shifted=())
 
 
 def _chosen(entries: Sequence[bytes], bitmap: bytes) -> list[bytes]:

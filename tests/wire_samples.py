@@ -77,6 +77,11 @@ def samples() -> dict[str, Any]:
         "looks_again": m.Details(
             HEADER, (), LookTable(9, same=b"\xfe\x01", columned=b"\x02\x00", columns=b"c" * 6, fields=2, width=3)
         ),
+        "versions_of_whole_rows": m.Details(
+            HEADER,
+            (m.Look(b"d" * 16, (b"a" * 16,), version=7, whole=True),),
+            LookTable(1, b"\1", b"t" * 8, b"d" * 16, versions=b"v" * 8, whole=b"\1"),
+        ),
         "forgotten": m.Details(HEADER, (), forgotten=True),
         "revealed": m.Revealed(HEADER, {b"d" * 16: '{"id": 37}'}, "the rest is not granted"),
         "letters": m.Letters(

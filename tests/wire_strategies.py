@@ -135,6 +135,7 @@ looks = st.builds(
     st.binary(max_size=50),
     merged=st.lists(texts, max_size=3).map(tuple),
 )
+looks |= looks.map(lambda look: dataclasses.replace(look, whole=look.version is not None))
 
 
 @st.composite
@@ -158,6 +159,7 @@ def tables(draw: st.DrawFn) -> LookTable:
         chance.randbytes(sum(columned) * fields * width),
         fields,
         width,
+        packed(each == "plain" and versioned for each in said),
     )
 
 

@@ -32,6 +32,9 @@ struct        struct of carriers (fields by name)
 null in its column and named in the extra column :data:`REJECTS` of type :data:`REJECTS_TYPE`; the row becomes a dead
 letter. A connector never drops a row and never invents a value.
 
+**Versions.** ``lookup_versioned`` may add a column :data:`VERSION` of type :data:`VERSION_TYPE`; null where the time is
+not known. It is ``whole`` only where two rows of one key and one version, in any two regions, are the same write.
+
 **Look-up keys** are plain Python values, one tuple a key in the order of ``binding.key`` (see
 ``paritree.core.carrier`` for the plain value of each type: times are integer microseconds, uuid is 16 bytes, ...).
 """
@@ -54,6 +57,9 @@ from paritree.core.schema import TableSchema
 
 REJECTS: Final = "paritree.rejects"
 REJECTS_TYPE: Final = pa.list_(pa.struct([("column", pa.utf8()), ("reason", pa.utf8())]))
+VERSION: Final = "paritree.version"
+VERSION_TYPE: Final = pa.struct([("at", pa.int64()), ("whole", pa.bool_())])
+"""When a row was written, in microseconds since 1970, and whether that is so of all of the row."""
 BATCH_ROWS: Final = 16_384
 """Rows a record batch has at most, unless a connector says why."""
 LOOKUP_KEYS: Final = 1_000
@@ -223,6 +229,10 @@ class Connector(ABC):
             f"{self.engine}: this engine does not tell which rows have changed",
             next_step="leave changes out for this dataset: it is scanned instead",
         )
+
+    def lookup_versioned(self, binding: Binding, keys: Sequence[tuple[Any, ...]]) -> Iterator[pa.RecordBatch]:
+        """As :meth:`lookup`, with a column :data:`VERSION` where the source knows when its rows were written."""
+        return self.lookup(binding, keys)
 
     @abstractmethod
     def close(self) -> None:

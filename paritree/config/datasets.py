@@ -25,6 +25,8 @@ REGION_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}\Z")
 """A region is a path segment of the agent's SPIFFE URI, so it has only what such a segment may have."""
 DATASET_NAME: Final = re.compile(r"[^\s,\"'\x00-\x1f\x7f]{1,200}\Z")
 """No spaces, commas or quotes: the name is a command-line argument and a part of lists."""
+VERSIONS: Final = ("timestamp", "datetime", "int")
+"""Types of columns that can say which of two rows is newer."""
 SOURCES: Final = ("column", "constant", "expression", "parts")
 """The keys of a column mapping of which exactly one is given."""
 
@@ -46,7 +48,10 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """A dataset of the file. ``lag_max_s`` is seconds; ``file`` is where it was declared, for messages."""
+    """A dataset of the file. ``lag_max_s`` is seconds; ``file`` is where it was declared, for messages.
+
+    ``version`` is the column that says which of two rows of a key is newer, or "".
+    """
 
     profile: Profile
     regions: Mapping[str, Region]
@@ -54,6 +59,7 @@ class Dataset:
     owner: str = ""
     criticality: str = "normal"
     file: str = ""
+    version: str = ""
 
     @property
     def name(self) -> str:
@@ -99,7 +105,7 @@ def load_datasets(path: str | Path) -> dict[str, Dataset]:
 def _dataset(name: str, section: Section) -> Dataset:
     if not DATASET_NAME.match(name):
         raise section.error("a dataset's name has no spaces, commas or quotes and at most 200 characters")
-    section.only("key", "owner", "criticality", "lag_max_s", "empty_collection", "columns", "regions")
+    section.only("key", "owner", "criticality", "lag_max_s", "version", "empty_collection", "columns", "regions")
     profile = _profile(name, section)
     lag_max_s = section.seconds("lag_max_s")
     return Dataset(
@@ -109,7 +115,22 @@ def _dataset(name: str, section: Section) -> Dataset:
         owner=section.text("owner") or "",
         criticality=section.choice("criticality", CRITICALITIES) or "normal",
         file=section.file,
+        version=_version(section, profile),
     )
+
+
+def _version(section: Section, profile: Profile) -> str:
+    """The declared version column: compared, and a time or a whole number."""
+    name = section.text("version") or ""
+    if not name:
+        return ""
+    if name not in profile.columns:
+        raise section.error(f"'{name}' is no compared column", "version", next_step=near(name, profile.columns))
+    if profile.columns[name].name not in VERSIONS:
+        raise section.error(
+            f"'{name}' is {profile.columns[name]}", "version", next_step=f"name a column of {', '.join(VERSIONS)}"
+        )
+    return name
 
 
 def _profile(name: str, section: Section) -> Profile:

@@ -33,6 +33,7 @@ class Finding:
     missing_in: tuple[str, ...]
     columns: tuple[str, ...] = ()
     counts: Mapping[str, int] = field(default_factory=dict)
+    looks: int = 2
 
     @property
     def majority(self) -> tuple[str, ...]:
@@ -105,4 +106,5 @@ def _finding(suspect: Suspect, agreement: Agreement, silent: bool) -> Finding:
         missing_in=tuple(suspect.missing_in),
         columns=tuple(agreement.differing_columns(suspect)) if kind is Kind.DIFFERENT else (),
         counts=suspect.counts if kind is Kind.DUPLICATE else {},
+        looks=suspect.looks,
     )

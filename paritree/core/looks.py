@@ -46,7 +46,7 @@ class _Seen:
 
     versions: Mapping[str, Version]
     shifted: Mapping[str, tuple[bytes, ...]]
-    written: Mapping[str, int]
+    written: Mapping[str, tuple[int, bool]]
 
     @classmethod
     def of(cls, suspect: Suspect) -> _Seen:
@@ -180,11 +180,13 @@ class Looks:
     def _note_again(self, region: str, look: Look, before: _Seen) -> None:
         suspect = self.suspects[look.key_digest]
         if look.same:  # then only its columns are told
+            version, whole = before.written.get(region, (None, False))
             look = replace(
                 look,
                 fresh=before.versions.get(region, ()),
                 shifted=look.shifted or before.shifted.get(region, ()),
-                version=before.written.get(region),
+                version=version,
+                whole=whole,
             )
         elif before.versions.get(region) != look.fresh:
             suspect.columns.pop(region, None)
@@ -199,7 +201,7 @@ class Looks:
         if look.shifted:
             suspect.shifted[region] = look.shifted
         if look.version is not None:
-            suspect.written[region] = look.version
+            suspect.written[region] = look.version, look.whole
         if look.dead:
             suspect.dead[region] = look.dead
         if look.sealed:

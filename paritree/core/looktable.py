@@ -61,7 +61,8 @@ class LookTable:
     """``names`` names, and what the bitmaps over them mark.
 
     ``plain``: one row, indexed and read now alike, with ``tails`` (8 bytes a name) and ``digests`` (r and r′, or r′
-    alone with ``halves``) and, where they were asked for, ``versions`` (int64; NO_VERSION for none). ``same``: the
+    alone with ``halves``) and, where they were asked for, ``versions`` (int64; NO_VERSION for none; ``whole`` marks the
+    names whose version is that of the whole row). ``same``: the
     look is the remembered one. ``columned``: plain or same, with ``columns``: ``fields`` digests of ``width`` bytes.
     """
 
@@ -76,16 +77,17 @@ class LookTable:
     columns: bytes = b""
     fields: int = 0
     width: int = DIGEST_BYTES
+    whole: bytes = b""
 
     def problem(self) -> str:
         """What does not fit together, or ""."""
         if self.names > limits.KEYS_A_DETAIL_MAX:
             return f"it has more than {limits.KEYS_A_DETAIL_MAX} names"
-        flags = [marked(bitmap, self.names) for bitmap in (self.plain, self.same, self.columned)]
-        plain, same, columned = flags
-        if plain is None or same is None or columned is None:
+        flags = [marked(bitmap, self.names) for bitmap in (self.plain, self.same, self.columned, self.whole)]
+        plain, same, columned, whole = flags
+        if plain is None or same is None or columned is None or whole is None:
             return "its bitmaps do not have a bit a name"
-        if (plain & same).any() or (columned & ~(plain | same)).any():
+        if (plain & same).any() or (columned & ~(plain | same)).any() or (whole & ~plain).any():
             return "its bitmaps contradict each other"
         rows = int(plain.sum())
         if len(self.tails) != rows * TAIL_BYTES:
@@ -94,6 +96,8 @@ class LookTable:
             return "its digests are not one a plain row"
         if len(self.versions) not in (0, rows * VERSION_BYTES):
             return "its versions are not one a plain row"
+        if whole.any() and not self.versions:
+            return "its versions are left out"
         if not 1 <= self.width <= DIGEST_BYTES:
             return f"its column digests do not have 1 to {DIGEST_BYTES} bytes"
         if len(self.columns) != int(columned.sum()) * self.fields * self.width:

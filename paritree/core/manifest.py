@@ -121,6 +121,8 @@ def _stated(
     kinds = Counter(f.kind for f in judged.findings)
     if kinds:
         what = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+        if at_once := sum(f.looks == 1 for f in judged.findings):
+            what += f"; {at_once} in one look, as the rows have one version"
         stated.append(Stated(Verdict.DIFFERENT, names, f"confirmed by two looks: {what}"))
     stated += [Stated(Verdict.UNKNOWN, (f.name,), f.excluded) for f in facts if f.excluded]
     stated += [Stated(Verdict.UNKNOWN, (name,), reason) for name, reason in sorted(incomplete.items())]

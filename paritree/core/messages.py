@@ -173,7 +173,8 @@ class Look:
     ``dead`` is the reason why the row could not be canonicalised, or "". ``columns`` are the 8-byte column digests of
     the fresh row in the order of the profile's row columns, when asked for and when there is exactly one fresh row;
     ``shifted``, sent with them, those of its cells on the shifted grid, for the columns that have a tolerance alone.
-    ``version`` is microseconds since 1970 of the newest version seen, or None. ``same``: the region says that all of
+    ``version`` is microseconds since 1970 of the newest version seen, or None; ``whole``: two rows of the key with this
+    version, in any two regions, would be the same write. ``same``: the region says that all of
     it but the columns is as in its last answer; such a look is never sent as a message of its own. ``merged`` names
     the rules that made one key of several ("name: casefold"); no value.
     """
@@ -188,6 +189,7 @@ class Look:
     shifted: tuple[bytes, ...] = ()
     same: bool = False
     merged: tuple[str, ...] = ()
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,7 +84,7 @@ class Telling:
         if len(found) != 1 or name in self.same:
             return False
         [look] = found
-        return len(look.indexed) == 1 and look.fresh == look.indexed and not look.dead and not look.sealed
+        return len(look.indexed) == 1 and look.fresh == look.indexed and not (look.dead or look.sealed or look.merged)
 
 
 def tables(telling: Telling) -> Iterator[tuple[LookTable, list[Look]]]:
@@ -127,6 +127,9 @@ def _table(telling: Telling, names: Sequence[bytes]) -> LookTable:
         digests=b"".join(look.fresh[0][HALF_BYTES if telling.halves else 0 :] for look in plain),
         halves=telling.halves,
         versions=np.array(versions, "<i8").tobytes() if telling.versions else b"",
+        whole=_bitmap(telling.is_plain(name) and telling.of(name)[0].whole for name in names)
+        if telling.versions
+        else b"",
         same=_bitmap(name in telling.same for name in names),
         columned=_bitmap(columned),
         columns=b"".join(sent),
@@ -230,8 +233,8 @@ def looks_of(
 
 
 def _taken(names: Sequence[bytes], table: LookTable, row: Row, picked: Picked | None) -> Iterator[tuple[bytes, Look]]:
-    flags = [marked(bitmap, table.names) for bitmap in (table.plain, table.same, table.columned)]
-    plain, same, columned = ([] if each is None else each.tolist() for each in flags)
+    flags = [marked(bitmap, table.names) for bitmap in (table.plain, table.same, table.columned, table.whole)]
+    plain, same, columned, whole = ([] if each is None else each.tolist() for each in flags)
     digest_bytes = HALF_BYTES if table.halves else ROW_BYTES
     row_bytes = table.fields * table.width
     rows = told = 0
@@ -253,7 +256,18 @@ def _taken(names: Sequence[bytes], table: LookTable, row: Row, picked: Picked | 
         version = versions[rows] if versions and versions[rows] != NO_VERSION else None
         key_digest = name[:K_BYTES] + table.tails[rows * K_BYTES : (rows + 1) * K_BYTES]
         rows += 1
-        yield name, Look(key_digest, (digest,), (digest,), columns=columns, version=version, shifted=shifted)
+        yield (
+            name,
+            Look(
+                key_digest,
+                (digest,),
+                (digest,),
+                columns=columns,
+                version=version,
+                shifted=shifted,
+                whole=whole[i] and version is not None,
+            ),
+        )
 
 
 def _whole(look: Look, row: Row, picked: Picked | None) -> Look:

@@ -29,14 +29,14 @@ class Suspect:
 
     ``columns`` are the column digests of those versions, from the last look that asked for them, and ``shifted`` the
     digests on the shifted grid of the columns that have a tolerance. ``written`` is when the regions' rows were
-    written, where that is known: microseconds since 1970.
+    written, where that is known: microseconds since 1970, and whether that is so of the whole row.
     """
 
     key_digest: bytes
     versions: dict[str, Version] = field(default_factory=dict)
     columns: dict[str, tuple[bytes, ...]] = field(default_factory=dict)
     shifted: dict[str, tuple[bytes, ...]] = field(default_factory=dict)
-    written: dict[str, int] = field(default_factory=dict)
+    written: dict[str, tuple[int, bool]] = field(default_factory=dict)
     dead: dict[str, str] = field(default_factory=dict)
     seen_at: float = 0.0
     looks: int = 0
@@ -74,10 +74,11 @@ class Suspect:
 
     @property
     def contradicts_itself(self) -> bool:
-        """Whether all regions have one row of the key, written at the same time, and not all the same row."""
-        written = {self.written.get(region) for region in self.versions}
+        """Whether all regions have one row of the key, of one and the same write, and not all the same row."""
+        written = {self.written.get(region, (0, False)) for region in self.versions}
         alone = all(len(version) == 1 for version in self.versions.values())
-        return alone and len(written) == 1 and None not in written and len(set(self.versions.values())) > 1
+        of_one_write = len(written) == 1 and all(whole for _, whole in written)
+        return alone and of_one_write and len(set(self.versions.values())) > 1
 
     @property
     def duplicated(self) -> bool:

@@ -22,6 +22,7 @@ _TABLE: Final = (
     "columns",
     "fields",
     "width",
+    "whole",
 )
 
 
@@ -100,7 +101,7 @@ def _put_look(out: Any, look: m.Look) -> None:
     else:
         out.fresh = b"".join(look.fresh)
     if look.version is not None:
-        out.version = look.version
+        out.version, out.whole = look.version, look.whole
 
 
 def _get_look(look: Any) -> m.Look:
@@ -108,6 +109,8 @@ def _get_look(look: Any) -> m.Look:
         raise Malformed(f"look.key_digest is not {validity.KEY_DIGEST_BYTES} bytes")
     if look.unchanged and look.fresh:
         raise Malformed("look.fresh is there and said to be unchanged")
+    if look.whole and not look.HasField("version"):
+        raise Malformed("look.whole is said of no version")
     indexed = split("look.indexed", look.indexed, validity.ROW_DIGEST_BYTES)
     return m.Look(
         key_digest=look.key_digest,
@@ -119,4 +122,5 @@ def _get_look(look: Any) -> m.Look:
         sealed=look.sealed,
         shifted=split("look.shifted", look.shifted, validity.COLUMN_DIGEST_BYTES),
         merged=tuple(look.merged),
+        whole=look.whole,
     )

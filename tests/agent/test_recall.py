@@ -33,6 +33,7 @@ def test_a_look_is_remembered_as_it_was_told() -> None:
         ({"fresh": (b"f" * 16, b"f" * 16)}, False),
         ({"version": 6}, False),
         ({"version": None}, False),
+        ({"merged": ("casefold",)}, True),
         ({"dead": "NaN"}, False),
         ({"shifted": (b"t" * 8,)}, False),
     ],

@@ -16,6 +16,7 @@ key = ["id"]
 owner = "payments"
 criticality = "high"
 lag_max_s = 5
+version = "id"
 empty_collection = "null"
 
 [dataset.orders.columns]
@@ -77,6 +78,7 @@ def refused(folder: Path, text: str) -> ConfigError:
 def test_everything_that_a_file_can_say(tmp_path: Path) -> None:
     orders = load(tmp_path, FULL)["orders"]
     assert (orders.owner, orders.criticality, orders.lag_max_s) == ("payments", "high", 5.0)
+    assert orders.version == "id"
     profile = orders.profile
     assert profile.dataset == "orders"
     assert profile.key == ("id",)
@@ -111,6 +113,7 @@ def test_a_binding_has_every_compared_column(tmp_path: Path) -> None:
 def test_defaults(tmp_path: Path) -> None:
     orders = load(tmp_path, SMALL)["orders"]
     assert (orders.owner, orders.criticality, orders.lag_max_s) == ("", "normal", LAG_MAX_S)
+    assert orders.version == ""
     assert orders.profile.empty_collection == "keep"
 
 
@@ -171,6 +174,19 @@ def test_the_profile_id_does_not_depend_on_bindings(tmp_path: Path) -> None:
         ('key = ["id"]', 'key = ["id"]\nowner = 3', "orders.owner: must be text", ""),
         ('key = ["id"]', 'key = ["id"]\ncriticality = "hgh"', "orders.criticality: 'hgh' is not one of", "'high'"),
         ('key = ["id"]', 'key = ["id"]\nlag_max_s = "2"', "orders.lag_max_s: must be a number", ""),
+        ('key = ["id"]', 'key = ["id"]\nversion = "nam"', "orders.version: 'nam' is no compared column", "'name'"),
+        (
+            'key = ["id"]',
+            'key = ["id"]\nversion = "at"',
+            "orders.version: 'at' is no compared column",
+            "known: amount, id, name",
+        ),
+        (
+            'key = ["id"]',
+            'key = ["id"]\nversion = "name"',
+            "orders.version: 'name' is text",
+            "timestamp, datetime, int",
+        ),
         ('key = ["id"]', 'key = ["id"]\nlag_max_s = true', "orders.lag_max_s: must be a number", ""),
         ('key = ["id"]', 'key = ["id"]\nlag_max_s = -1', "orders.lag_max_s: must be a finite number", ""),
         ('key = ["id"]', 'key = ["id"]\nlag_max_s = inf', "orders.lag_max_s: must be a finite number", ""),

@@ -208,7 +208,7 @@ def test_a_missing_key_that_is_the_same_is_still_missing():
 
 def test_a_write_that_leaves_the_digests_alone_delays_the_finding():
     looks = make(lag_max_s=0.0)
-    written = [replace(look(A), version=at) for at in (5, 6, 6)]
+    written = [replace(look(A), version=at, whole=True) for at in (5, 6, 6)]
     first(looks, 0.0, eu=written[0], us=look(B))
     assert both(looks, 0.0, written[1], Look(KEY, same=True)) is Fate.OPEN
     assert both(looks, 0.0, written[2], Look(KEY, same=True)) is Fate.CONFIRMED
@@ -217,23 +217,31 @@ def test_a_write_that_leaves_the_digests_alone_delays_the_finding():
 @pytest.mark.parametrize(
     ("us", "fate"),
     [
-        (replace(look(B), version=5), Fate.CONFIRMED),
-        (replace(look(B), version=6), Fate.OPEN),
+        (replace(look(B), version=5, whole=True), Fate.CONFIRMED),
+        (replace(look(B), version=5), Fate.OPEN),
+        (replace(look(B), version=6, whole=True), Fate.OPEN),
         (look(B), Fate.OPEN),
-        (replace(look(B, C), version=5), Fate.OPEN),
-        (replace(look(A), version=5), Fate.HEALED),
+        (replace(look(B, C), version=5, whole=True), Fate.OPEN),
+        (replace(look(A), version=5, whole=True), Fate.HEALED),
         (None, Fate.OPEN),
     ],
 )
-def test_different_rows_of_one_version_are_confirmed_at_once(us: Look | None, fate: Fate):
+def test_different_rows_of_one_write_are_confirmed_at_once(us: Look | None, fate: Fate):
     looks = make(lag_max_s=2.0)
-    first(looks, 0.0, eu=replace(look(A), version=5), us=us)
+    first(looks, 0.0, eu=replace(look(A), version=5, whole=True), us=us)
     assert suspect(looks).fate is fate
 
 
 def test_one_version_of_all_but_one_region_is_no_proof():
     looks = make(lag_max_s=2.0, regions=("eu", "us", "ap"))
-    first(looks, 0.0, eu=replace(look(A), version=5), us=replace(look(B), version=5), ap=replace(look(A), version=4))
+    seen = {"eu": (A, 5), "us": (B, 5), "ap": (A, 4)}
+    first(looks, 0.0, **{name: replace(look(d), version=at, whole=True) for name, (d, at) in seen.items()})
+    assert suspect(looks).fate is Fate.OPEN
+
+
+def test_part_of_a_row_of_one_version_is_no_proof():
+    looks = make(lag_max_s=2.0)
+    first(looks, 0.0, eu=replace(look(A), version=5), us=replace(look(B), version=5))
     assert suspect(looks).fate is Fate.OPEN
 
 

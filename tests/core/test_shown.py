@@ -48,7 +48,10 @@ def tellings(draw: st.DrawFn) -> tuple[Telling, dict[bytes, list[Look]]]:
             wanted.add(k)
         for _ in range(chance.choice([0, 1, 1, 1, 2])):
             rows = tuple(sorted(chance.randbytes(16) for _ in range(chance.choice([1, 1, 1, 2]))))
-            seen = Look(k + chance.randbytes(8), rows, rows, version=chance.choice([None, 7, -7]))
+            version = chance.choice([None, 7, -7])
+            seen = Look(k + chance.randbytes(8), rows, rows, version=version, whole=version == 7)
+            if chance.random() < 0.1:
+                seen = replace(seen, merged=("casefold",))
             if chance.random() < 0.3:
                 seen = replace(seen, fresh=(chance.randbytes(16),), dead=chance.choice(["", "NaN"]))
             if columns and len(seen.fresh) == 1:

@@ -37,6 +37,7 @@ SETTINGS: Mapping[str, str] = {
     "fsync": "off",
     "synchronous_commit": "off",
     "full_page_writes": "off",
+    "track_commit_timestamp": "on",
     "timezone": "UTC",
     "log_min_messages": "warning",
 }

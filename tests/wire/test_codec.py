@@ -230,6 +230,8 @@ HOSTILE_REPLIES: dict[str, tuple[bytes, str]] = {
     "too few tails": (table(names=2, plain=b"\3", tails=P8, digests=P8 * 4), "tails"),
     "whole digests for halves": (table(names=1, plain=b"\1", tails=P8, digests=P8 * 2, halves=True), "digests"),
     "half a version": (table(names=1, plain=b"\1", tails=P8, digests=P8 * 2, versions=b"1234"), "versions"),
+    "whole without a version": (table(names=1, plain=b"\1", tails=P8, digests=P8 * 2, whole=b"\1"), "left out"),
+    "whole of nothing": (table(names=1, whole=b"\1"), "contradict"),
     "wide column digests": (table(names=1, width=9), "1 to 8 bytes"),
     "too many column digests": (table(names=1, same=b"\1", columned=b"\1", columns=P8, fields=2**31), "marked rows"),
     "a short memory": (reply(details=pb.Details(header=H, memory=b"m")), "memory is not 16 bytes"),

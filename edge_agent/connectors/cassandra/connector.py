@@ -104,6 +104,12 @@ class CassandraConnector(Connector):
         self._session.load_keyspace(chosen.table.keyspace)
         return lookup.lookup(self._session, chosen, keys)
 
+    def lookup_versioned(self, binding: Binding, keys: Sequence[tuple[Any, ...]]) -> Iterator[pa.RecordBatch]:
+        """With write times; see :mod:`.writetime`."""
+        chosen = self._select(binding)
+        self._session.load_keyspace(chosen.table.keyspace)
+        return lookup.lookup(self._session, chosen, keys, versions=True)
+
     def _select(self, binding: Binding) -> select.Select:
         return select.resolve(binding, schema.read_table(self._session, binding.table))
 

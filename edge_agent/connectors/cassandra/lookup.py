@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
+from edge_agent.connectors.cassandra import writetime
 from edge_agent.connectors.cassandra.decode import Rows
 from edge_agent.connectors.cassandra.identifiers import quote
 from edge_agent.connectors.cassandra.keys import FORMS_MAX, forms
@@ -16,6 +17,7 @@ from edge_agent.connectors.cassandra.scan import decoder
 from edge_agent.connectors.cassandra.select import Select
 from edge_agent.connectors.cassandra.session import Session
 from edge_agent.connectors.columns import unfold
+from edge_agent.connectors.contract import VERSION
 from paritree.core.errors import DeadLetter, SourceError
 from paritree.core.textual import parse_text
 
@@ -25,10 +27,16 @@ BATCH_ROWS: Final = 4_096
 BATCH_BYTES: Final = 4 << 20
 
 
-def lookup(session: Session, select: Select, keys: Sequence[tuple[Any, ...]]) -> Iterator[pa.RecordBatch]:
-    """The rows that any form of the keys finds. Raises SourceError for a key of too many forms."""
+def lookup(
+    session: Session, select: Select, keys: Sequence[tuple[Any, ...]], *, versions: bool = False
+) -> Iterator[pa.RecordBatch]:
+    """The rows that any form of the keys finds, with their versions where asked for and known.
+
+    Raises SourceError for a key of too many forms.
+    """
     if not keys:
         return
+    plain, select = select, (writetime.dated(select) if versions else None) or select
     restricted = restricted_columns(select)
     where = " AND ".join(f"{quote(name)} = ?" for name in restricted)
     statement = select.prepare(session, where, len(restricted))
@@ -36,7 +44,7 @@ def lookup(session: Session, select: Select, keys: Sequence[tuple[Any, ...]]) ->
     values = dict.fromkeys(itertools.chain.from_iterable(asked(select, restricted, key) for key in keys))
     requests = (Request(statement, each, doing) for each in values)
     for pages in _gathered(session.many(requests, CONCURRENCY)):
-        yield _batch(select, statement, pages)
+        yield _batch(select, plain, statement, pages)
 
 
 def restricted_columns(select: Select) -> tuple[str, ...]:
@@ -112,6 +120,9 @@ def _gathered(pages: Iterator[Page]) -> Iterator[list[Page]]:
         yield group
 
 
-def _batch(select: Select, statement: Statement, pages: Sequence[Page]) -> pa.RecordBatch:
+def _batch(select: Select, plain: Select, statement: Statement, pages: Sequence[Page]) -> pa.RecordBatch:
     data = b"".join(memoryview(page.rows.data)[page.rows.offset :] for page in pages)
-    return select.batch(Rows(data, sum(page.rows.count for page in pages)), statement.kinds, decoder(0))
+    rows = Rows(data, sum(page.rows.count for page in pages))
+    found = decoder(0)(rows, statement.kinds)
+    batch = select.batch(rows, statement.kinds, lambda *_: found)
+    return batch if select is plain else batch.append_column(VERSION, writetime.versions(select, plain, found))

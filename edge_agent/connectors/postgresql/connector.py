@@ -12,7 +12,18 @@ import pyarrow as pa
 from psycopg.pq import TransactionStatus
 
 from edge_agent.connectors.contract import Connector, Shard, Source
-from edge_agent.connectors.postgresql import advice, load, lookup, manykeys, placing, relation, scan, schema, shards
+from edge_agent.connectors.postgresql import (
+    advice,
+    committed,
+    load,
+    lookup,
+    manykeys,
+    placing,
+    relation,
+    scan,
+    schema,
+    shards,
+)
 from edge_agent.connectors.postgresql.changes import PostgresqlChanges
 from edge_agent.connectors.postgresql.decode import decode_batches
 from edge_agent.connectors.postgresql.projection import Projection, project
@@ -90,6 +101,14 @@ class PostgresqlConnector(Connector):
     def lookup(self, binding: Binding, keys: Sequence[tuple[Any, ...]]) -> Iterator[pa.RecordBatch]:
         with self._session() as session:
             yield from lookup.lookup(session, self._project(session, binding), binding, keys)
+
+    def lookup_versioned(self, binding: Binding, keys: Sequence[tuple[Any, ...]]) -> Iterator[pa.RecordBatch]:
+        """With commit times, where the server keeps them (track_commit_timestamp) and the relation is a table."""
+        with self._session() as session:
+            projection = self._project(session, binding)
+            dated = committed.dated(session, self._types(), projection)
+            for batch in lookup.lookup(session, dated or projection, binding, keys):
+                yield committed.with_versions(batch) if dated else batch
 
     def lookup_batch(
         self, binding: Binding, keys: pa.RecordBatch, *, placed: bool = False

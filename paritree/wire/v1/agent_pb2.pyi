@@ -398,13 +398,14 @@ class Details(_message.Message):
     def __init__(self, header: _Optional[_Union[Header, _Mapping]] = ..., looks: _Optional[_Iterable[_Union[Look, _Mapping]]] = ..., table: _Optional[_Union[LookTable, _Mapping]] = ..., memory: _Optional[bytes] = ..., forgotten: _Optional[bool] = ...) -> None: ...
 
 class LookTable(_message.Message):
-    __slots__ = ("names", "plain", "tails", "digests", "halves", "versions", "same", "columned", "columns", "fields", "width")
+    __slots__ = ("names", "plain", "tails", "digests", "halves", "versions", "whole", "same", "columned", "columns", "fields", "width")
     NAMES_FIELD_NUMBER: _ClassVar[int]
     PLAIN_FIELD_NUMBER: _ClassVar[int]
     TAILS_FIELD_NUMBER: _ClassVar[int]
     DIGESTS_FIELD_NUMBER: _ClassVar[int]
     HALVES_FIELD_NUMBER: _ClassVar[int]
     VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    WHOLE_FIELD_NUMBER: _ClassVar[int]
     SAME_FIELD_NUMBER: _ClassVar[int]
     COLUMNED_FIELD_NUMBER: _ClassVar[int]
     COLUMNS_FIELD_NUMBER: _ClassVar[int]
@@ -416,15 +417,16 @@ class LookTable(_message.Message):
     digests: bytes
     halves: bool
     versions: bytes
+    whole: bytes
     same: bytes
     columned: bytes
     columns: bytes
     fields: int
     width: int
-    def __init__(self, names: _Optional[int] = ..., plain: _Optional[bytes] = ..., tails: _Optional[bytes] = ..., digests: _Optional[bytes] = ..., halves: _Optional[bool] = ..., versions: _Optional[bytes] = ..., same: _Optional[bytes] = ..., columned: _Optional[bytes] = ..., columns: _Optional[bytes] = ..., fields: _Optional[int] = ..., width: _Optional[int] = ...) -> None: ...
+    def __init__(self, names: _Optional[int] = ..., plain: _Optional[bytes] = ..., tails: _Optional[bytes] = ..., digests: _Optional[bytes] = ..., halves: _Optional[bool] = ..., versions: _Optional[bytes] = ..., whole: _Optional[bytes] = ..., same: _Optional[bytes] = ..., columned: _Optional[bytes] = ..., columns: _Optional[bytes] = ..., fields: _Optional[int] = ..., width: _Optional[int] = ...) -> None: ...
 
 class Look(_message.Message):
-    __slots__ = ("key_digest", "indexed", "fresh", "dead", "columns", "version", "sealed", "unchanged", "shifted", "merged")
+    __slots__ = ("key_digest", "indexed", "fresh", "dead", "columns", "version", "sealed", "unchanged", "shifted", "whole", "merged")
     KEY_DIGEST_FIELD_NUMBER: _ClassVar[int]
     INDEXED_FIELD_NUMBER: _ClassVar[int]
     FRESH_FIELD_NUMBER: _ClassVar[int]
@@ -434,6 +436,7 @@ class Look(_message.Message):
     SEALED_FIELD_NUMBER: _ClassVar[int]
     UNCHANGED_FIELD_NUMBER: _ClassVar[int]
     SHIFTED_FIELD_NUMBER: _ClassVar[int]
+    WHOLE_FIELD_NUMBER: _ClassVar[int]
     MERGED_FIELD_NUMBER: _ClassVar[int]
     key_digest: bytes
     indexed: bytes
@@ -444,8 +447,9 @@ class Look(_message.Message):
     sealed: bytes
     unchanged: bool
     shifted: bytes
+    whole: bool
     merged: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, key_digest: _Optional[bytes] = ..., indexed: _Optional[bytes] = ..., fresh: _Optional[bytes] = ..., dead: _Optional[str] = ..., columns: _Optional[bytes] = ..., version: _Optional[int] = ..., sealed: _Optional[bytes] = ..., unchanged: _Optional[bool] = ..., shifted: _Optional[bytes] = ..., merged: _Optional[_Iterable[str]] = ...) -> None: ...
+    def __init__(self, key_digest: _Optional[bytes] = ..., indexed: _Optional[bytes] = ..., fresh: _Optional[bytes] = ..., dead: _Optional[str] = ..., columns: _Optional[bytes] = ..., version: _Optional[int] = ..., sealed: _Optional[bytes] = ..., unchanged: _Optional[bool] = ..., shifted: _Optional[bytes] = ..., whole: _Optional[bool] = ..., merged: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Revealed(_message.Message):
     __slots__ = ("header", "keys", "refused")
