@@ -17,9 +17,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Generic, TypeVar
 
 from edge_agent.connections import Connections
@@ -43,20 +43,48 @@ class Marked:
         return task[0], self.work(task[1])
 
 
-class Snapshots(Generic[Result]):
-    """All shards of ``plan``, which it renews and closes. Use it as a context."""
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What was read before: the ``plans`` by which, ``read_in`` the number of the plan for each shard that was.
 
-    def __init__(self, plan: Plan, max_s: float | None, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._plans = [plan]
+    ``passes`` have numbers of shards already.
+    """
+
+    plans: Sequence[Plan] = ()
+    read_in: Mapping[int, int] = field(default_factory=dict)
+    passes: int = 0
+
+
+class Snapshots(Generic[Result]):
+    """All shards of ``plan``, which it renews and closes. Use it as a context.
+
+    ``past`` is what an earlier process has read; then only what is missing, or has changed since, is read.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        max_s: float | None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        past: Past | None = None,
+    ) -> None:
+        past = past or Past()
+        self._plans = [*past.plans, plan]
+        self._first_pass = past.passes + 1
         self._max_s = max_s
         self._clock = clock
         self._taken_at = clock()
         self._under_way: Counter[int] = Counter()
-        self._read_in: dict[int, int] = {}
+        self._read_in: dict[int, int] = dict(past.read_in)
         self._closing = ExitStack()
         self._closing.enter_context(plan)
         self.given = 0
         self.passes = 0
+        self.read_by = 0
+        """The number of the plan by which the newest result was read."""
+        self.kept = len(past.read_in)
+        self._due_at_first = sum(1 for number in range(len(plan.shards)) if self._due(number) is not None)
 
     def __enter__(self) -> Snapshots[Result]:
         return self
@@ -66,8 +94,14 @@ class Snapshots(Generic[Result]):
 
     @property
     def total(self) -> int:
-        """Tasks of the passes that have begun."""
-        return len(self._plans[0].shards) * max(1, self.passes)
+        """Tasks of the passes that have begun, and what an earlier process has read."""
+        further = max(0, self.passes - self._first_pass)
+        return self.kept + self._due_at_first + len(self._plans[0].shards) * further
+
+    @property
+    def plans(self) -> Sequence[Plan]:
+        """All plans by number."""
+        return self._plans
 
     def results(
         self,
@@ -82,20 +116,22 @@ class Snapshots(Generic[Result]):
 
         Shards of later passes have numbers of their own. Raises SourceError, also where snapshots do not suffice.
         """
-        for self.passes in range(1, PASSES_MAX + 1):
-            if self.passes > 1:
+        first_pass = self._first_pass
+        for self.passes in range(first_pass, first_pass + PASSES_MAX):
+            if self.passes > self._first_pass:
                 self._renew()
             first = len(self._plans)
             tasks = self._tasks(task_of, before)
             for plan, result in executor.map(Marked(work), tasks, connections):
                 self._under_way[plan] -= 1
                 self._close_unused()
+                self.read_by = plan
                 yield result
             if lost := self._under_way.total() + sum(1 for _ in tasks):
                 raise SourceError(f"{lost} of {len(self._plans[0].shards)} shards gave no answer", retryable=True)
             if len(self._plans) == first:
                 return
-            if self.passes == 1 and not self._movable():
+            if self.passes == self._first_pass and not self._movable():
                 return
         raise SourceError(
             f"the table could not be read in snapshots of {self._max_s:g} s: reading what had changed took longer",
@@ -110,12 +146,15 @@ class Snapshots(Generic[Result]):
 
     def note(self) -> str:
         """A sentence for the report, "" where one snapshot was enough."""
-        if len(self._plans) == 1:
-            return ""
-        return (
-            f"read in {len(self._plans)} snapshots, none for longer than {self._max_s:g} s and the shards under way "
-            "(snapshot_max_s): rows written meanwhile were looked at again"
-        )
+        went_on = f"{self.kept} of {len(self._plans[0].shards)} shards had been read before the scan was interrupted"
+        said = [went_on] if self.kept else []
+        if len(self._plans) > 1:
+            held = "" if self._max_s is None else f", none for longer than {self._max_s:g} s and the shards under way "
+            limit = "" if self._max_s is None else "(snapshot_max_s)"
+            said.append(
+                f"read in {len(self._plans)} snapshots{held}{limit}: rows written meanwhile were looked at again"
+            )
+        return "; ".join(said)
 
     def _tasks(
         self, task_of: Callable[[Shard], Any], before: Callable[[Callable[[], None]], None]
@@ -135,7 +174,7 @@ class Snapshots(Generic[Result]):
         if number not in self._read_in:
             return plan.shards[number]
         changed = plan.changed_since(self._plans[self._read_in[number]], plan.shards[number])
-        later = (self.passes - 1) * len(plan.shards) + number
+        later = (max(self.passes, self._first_pass) - 1) * len(plan.shards) + number
         return None if changed is None else replace(changed, number=later)
 
     def _movable(self) -> bool:

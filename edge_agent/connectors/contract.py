@@ -122,6 +122,21 @@ class Plan(ABC):
         """
         return None
 
+    def memento(self) -> Mapping[str, Any] | None:
+        """What another process needs to take these shards up again (MessagePack); None: it has to scan anew."""
+        return None
+
+    def take_up(self, mementos: Sequence[Mapping[str, Any]], shards: tuple[Shard, ...]) -> tuple[Plan, ...] | None:
+        """Follow the plans of another process, which are gone, with their ``shards``; this plan has just been made.
+
+        Returns those plans, one for each memento, where rows that have changed since must be read again; () where what
+        was read needs no second look, and the position of this plan covers it. None where the shards cannot be taken
+        up: the table is another one by now, or was changed in a way that nobody can tell.
+        """
+        del shards
+        own = self.memento()
+        return () if own is not None and all(memento == own for memento in mementos) else None
+
     def changed_since(self, earlier: Plan, shard: Shard) -> Shard | None:
         """The rows of a shard of this plan that ``earlier``, which was renewed to this one, may not have seen there.
 

@@ -44,6 +44,15 @@ class SweepLetters:
         self._complete = True
 
     @property
+    def since_us(self) -> int:
+        """When the scan was begun; letters that are not seen after that have ended."""
+        return self._began_us
+
+    def goes_on(self, since_us: int) -> None:
+        """The scan was begun by an earlier process, at that time."""
+        self._began_us = min(self._began_us, since_us)
+
+    @property
     def kept(self) -> bool:
         """Whether letters are kept at all."""
         return self._store is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Self
 
@@ -30,6 +30,18 @@ class CassandraPlan(Plan):
         """``cassandra: start .. now consistency``."""
         start, end = (moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ") for moment in (self._start, datetime.now(UTC)))
         return Position(f"cassandra: {start} .. {end} {self._consistency}", point=False)
+
+    def memento(self) -> dict[str, Any]:
+        """When it was begun, and at which consistency."""
+        return {"start": self._start.timestamp(), "consistency": str(self._consistency)}
+
+    def take_up(self, mementos: Sequence[Mapping[str, Any]], shards: tuple[Shard, ...]) -> tuple[Plan, ...] | None:
+        """A partition's token never changes, so what was read is read; the interval begins where the first one did."""
+        if any(memento["consistency"] != str(self._consistency) for memento in mementos):
+            return None
+        self.shards = shards
+        self._start = min(self._start, *(datetime.fromtimestamp(memento["start"], UTC) for memento in mementos))
+        return ()
 
     def close(self) -> None:
         """Cassandra keeps nothing open for a plan."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import astuple
+from typing import Any
 
 from edge_agent.connectors.contract import Plan, Position, Shard
 from edge_agent.connectors.duckdb.database import Database, open_database, states
@@ -25,6 +26,7 @@ class DuckdbPlan(Plan):
         if shard_rows < 1:
             raise ConfigError("shard_rows is at least 1")
         self._path = path
+        self._shard_rows = shard_rows
         self._database: Database | None = open_database(path)
         try:
             self._states = states(path)
@@ -39,6 +41,10 @@ class DuckdbPlan(Plan):
         if states(self._path) != self._states:
             raise SourceError(f"{self._path} changed during the sweep", next_step="sweep again", retryable=True)
         return Position(version(self._states), point=True)
+
+    def memento(self) -> dict[str, Any]:
+        """The file as it was when it was cut: as long as nobody has written it, the same shards have the same rows."""
+        return {"version": version(self._states), "shard_rows": self._shard_rows}
 
     def close(self) -> None:
         if self._database is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import astuple
+from typing import Any
 
 from edge_agent.connectors import paths
 from edge_agent.connectors.contract import Plan, Position, Shard
@@ -20,6 +21,7 @@ class FilesPlan(Plan):
         if shard_rows < 1:
             raise ConfigError("shard_rows is at least 1")
         self._pattern = pattern
+        self._shard_rows = shard_rows
         self._states = {path: FileState.of(path) for path in paths.matches(pattern)}
         self.shards = tuple(_shards(form, self._states, shard_rows))
 
@@ -32,6 +34,10 @@ class FilesPlan(Plan):
         for path, state in self._states.items():
             state.unchanged(path)
         return Position(version(self._states), point=True)
+
+    def memento(self) -> dict[str, Any]:
+        """The files as they were: as long as nobody has written them, the same shards have the same rows."""
+        return {"version": version(self._states), "shard_rows": self._shard_rows}
 
     def close(self) -> None:
         """Nothing is kept open."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from edge_agent.connectors.contract import Plan, Position, Shard
 from edge_agent.connectors.memory.store import MemoryStore
 from paritree.core.errors import ConfigError
@@ -15,6 +17,7 @@ class MemoryPlan(Plan):
         if shard_rows < 1:
             raise ConfigError("shard_rows is at least 1")
         self._store, self._table = store, binding.table
+        self._shard_rows = shard_rows
         self._version = store.table(binding.table)
         self._number = next(store.plan_numbers)
         if store.snapshots:
@@ -34,6 +37,10 @@ class MemoryPlan(Plan):
         if self._store.snapshots or first == now:
             return Position(f"version {first}", point=True)
         return Position(f"versions {first} to {now}", point=False)
+
+    def memento(self) -> dict[str, Any]:
+        """The version of the table; another process has no part in a store of this one's memory."""
+        return {"store": self._store.identity, "version": self._version.number, "shard_rows": self._shard_rows}
 
     def close(self) -> None:
         self._store.snapshot_of_plan.pop(self._number, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Self
@@ -48,6 +49,11 @@ class MemoryStore:
         self.plan_numbers = itertools.count()
         self._version_numbers = itertools.count(1)
         self._stores[name] = self
+
+    @property
+    def identity(self) -> str:
+        """Tells this store from one of the same name in another process, or of another time."""
+        return f"{os.getpid()}-{id(self)}"
 
     @property
     def url(self) -> str:

@@ -30,6 +30,8 @@ ROWS_PER_BLOCK: Final = 60
 """A guess for a table that was never analysed."""
 CTID_VERSION_MIN: Final = 140_000
 """TID range scans exist since version 14."""
+TRANSACTIONS_MAX: Final = 1 << 31
+"""Identifiers further apart than this cannot be told from older ones: 32 bits of them stand in a row, and they wrap."""
 ATTEMPTS_MAX: Final = 5
 """Tries to lock a set of partitions that does not change meanwhile."""
 
@@ -123,8 +125,28 @@ class Held:
     @property
     def horizon(self) -> tuple[int, int]:
         """What all lower transactions are seen by, and what no higher one is."""
-        low, high = self.seen.split(":")[:2]
-        return int(low), int(high)
+        return horizon(self.seen)
+
+
+def horizon(seen: str) -> tuple[int, int]:
+    """xmin and xmax of a snapshot as PostgreSQL writes it."""
+    low, high = seen.split(":")[:2]
+    return int(low), int(high)
+
+
+class PastPlan(Plan):
+    """A plan of another process, whose snapshot is gone."""
+
+    def __init__(self, seen: str, lsn: str, shards: tuple[Shard, ...]) -> None:
+        self._position = Position(f"pg:snapshot={seen} lsn={lsn}", point=True)
+        self.horizon = horizon(seen)
+        self.shards = shards
+
+    def position(self) -> Position:
+        return self._position
+
+    def close(self) -> None:
+        """Nothing is held."""
 
 
 class PostgresqlPlan(Plan):
@@ -142,6 +164,11 @@ class PostgresqlPlan(Plan):
         The log position was read just before the snapshot was taken.
         """
         return Position(f"pg:snapshot={self._held.seen} lsn={self._held.lsn}", self._again.point)
+
+    @property
+    def horizon(self) -> tuple[int, int]:
+        """What its snapshot sees; see :class:`Held`."""
+        return self._held.horizon
 
     def renewed(self) -> PostgresqlPlan:
         """The same shards in a snapshot of a new session, which has its locks before this plan loses them.
@@ -163,6 +190,26 @@ class PostgresqlPlan(Plan):
             session.close()
             raise
 
+    def memento(self) -> dict[str, Any]:
+        """What its snapshot saw, and the files that it was cut from."""
+        held = self._held
+        return {"seen": held.seen, "lsn": held.lsn, "files": sorted(map(list, held.files), key=repr)}
+
+    def take_up(self, mementos: Sequence[Mapping[str, Any]], shards: tuple[Shard, ...]) -> tuple[Plan, ...] | None:
+        """Their shards in this plan's snapshot, while the table still is in the same files.
+
+        Transaction identifiers have to be those of one history: not gone back, as after a restore, nor come round.
+        """
+        files = sorted(map(list, self._held.files), key=repr)
+        earlier = tuple(PastPlan(memento["seen"], memento["lsn"], shards) for memento in mementos)
+        low, high = self._held.horizon
+        if any(memento["files"] != files for memento in mementos):
+            return None
+        if any(not past.horizon[0] <= low <= high < past.horizon[0] + TRANSACTIONS_MAX for past in earlier):
+            return None
+        self.shards = tuple(replace(s, range={**s.range, "snapshot": self._held.snapshot}) for s in shards)
+        return earlier
+
     def changed_since(self, earlier: Plan, shard: Shard) -> Shard | None:
         """Of blocks, the rows whose writer the earlier snapshot may not have seen; keys stay in their range.
 
@@ -170,9 +217,9 @@ class PostgresqlPlan(Plan):
         their subtransactions. Rows frozen long ago show old identifiers that may have come round again: such a row is
         read twice, which does no harm.
         """
-        if not isinstance(earlier, PostgresqlPlan):
+        if not isinstance(earlier, PostgresqlPlan | PastPlan):
             raise InvariantBroken(f"a plan of PostgreSQL was renewed from {type(earlier).__name__}")
-        low, high = earlier._held.horizon[0], self._held.horizon[1]
+        low, high = earlier.horizon[0], self._held.horizon[1]
         written = {"written_from": low % (1 << 32), "written_width": high - low}
         pieces = [{**piece, **written} for piece in shard.range["pieces"] if "first" in piece]
         return replace(shard, range={**shard.range, "pieces": pieces}) if pieces else None

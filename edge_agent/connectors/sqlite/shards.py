@@ -40,6 +40,7 @@ class SqlitePlan(Plan):
         try:
             self._version = self._database.data_version()
             table = read_table(self._database, binding.table)
+            self._memento = {"version": _file_version(self._database), "shard_rows": shard_rows, **_counters(path)}
             self.shards = tuple(_shards(self._database, table, shard_rows))
         except BaseException:
             self.close()
@@ -53,6 +54,10 @@ class SqlitePlan(Plan):
         if self._database.data_version() == self._version:
             return Position(_file_version(self._database), point=True)
         return Position(f"{self._started} to {_now()}, written meanwhile", point=False)
+
+    def memento(self) -> dict[str, Any]:
+        """The file as it was when it was cut: as long as nobody has written it, the same shards have the same rows."""
+        return self._memento
 
     def close(self) -> None:
         if self._database is not None:
@@ -68,6 +73,20 @@ def _file_version(database: Database) -> str:
     """What names this state: the file and, where there is one, its log."""
     log = f"{database.path}-wal"
     return version({path: FileState.of(path) for path in (database.path, log) if path != log or os.path.exists(log)})
+
+
+def _counters(path: str) -> dict[str, Any]:
+    """What SQLite counts up with every commit: the change counter in the file's header, the salts in its log's."""
+    heads: dict[str, Any] = {}
+    for name, file, start, end in (("changes", path, 24, 28), ("log", f"{path}-wal", 0, 32)):
+        try:
+            with open(file, "rb") as opened:
+                heads[name] = opened.read(end)[start:]
+        except FileNotFoundError:
+            heads[name] = b""
+        except OSError as error:
+            raise SourceError(f"{file}: {error.strerror}") from None
+    return heads
 
 
 def condition(table: Table, shard: Shard) -> Condition:
