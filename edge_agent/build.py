@@ -15,7 +15,10 @@ from edge_agent.connections import connections_of
 from edge_agent.connectors.contract import Connector, Position, Shard, Source
 from edge_agent.connectors.registry import connect
 from edge_agent.executors import Executor
+from edge_agent.index.changes import ScannedShard
 from edge_agent.index.index import Index
+from edge_agent.index.installing import Scan
+from edge_agent.index.rest import RestKey
 from edge_agent.index.run import Run
 from edge_agent.letters.sweep import SweepLetters
 from edge_agent.pace import NOT_WAITED, UNLIMITED, LoadWatch, Throttle, Waited
@@ -59,6 +62,8 @@ class Built:
     shards: int
     notes: tuple[str, ...] = ()
     waited: Waited = NOT_WAITED
+    scan: Scan | None = None
+    """What a durable index is made from; None where the index is one already."""
 
 
 def build_index(
@@ -67,14 +72,16 @@ def build_index(
     spool: Path,
     progress: Callable[[Progress], None],
     letters: SweepLetters | None = None,
+    rest_key: RestKey | None = None,
 ) -> Built:
     """Scan every shard into runs below ``spool``; ``letters`` keeps the dead letters (None: they are counted only).
 
+    With ``rest_key`` the runs are encrypted.
     Raises ConfigError before any scan, SourceError during it; SchemaDrift where the table is another one than before.
     """
     began = time.monotonic()
     spool.mkdir(parents=True, exist_ok=True, mode=0o700)
-    gathered = Gathered()
+    gathered = Gathered(rest_key)
     letters = letters or SweepLetters(None, copy.profile, copy.keys, "")
     with connect(copy.source) as connector:
         schema = letters.described(connector, copy.binding)
@@ -93,7 +100,7 @@ def build_index(
             results = snapshots.results(
                 executor,
                 scan_shard,
-                lambda shard: _task(copy, executor, shard, spool, keep=letters.kept, lent=name),
+                lambda shard: gathered.begun(_task(copy, executor, shard, spool, rest_key, letters.kept, name)),
                 connections=connections_of(copy.source.url, copy.throttle.connections_max),
                 before=watch.wait,
             )
@@ -118,6 +125,7 @@ def build_index(
             shards=len(gathered.runs),
             notes=tuple(filter(None, (unheld, snapshots.note(), waited.note(), unasked(connector, copy.binding)))),
             waited=waited,
+            scan=Scan(gathered.scanned, gathered.sums, gathered.probe),
         )
 
 
@@ -125,6 +133,7 @@ def build_index(
 class Gathered:
     """The results of the shards, added up."""
 
+    rest_key: RestKey | None = None
     sums: LeafSums = field(default_factory=lambda: LeafSums.zero(limits.LEVEL_BITS_MAX))
     probe: Probe = field(default_factory=empty_probe)
     runs: dict[int, Run] = field(default_factory=dict)
@@ -133,16 +142,29 @@ class Gathered:
     keyless: int = 0
     rows: int = 0
     waited: Waited = NOT_WAITED
+    scanned: list[ScannedShard] = field(default_factory=list)
+    names: set[str] = field(default_factory=set)
+    under_way: dict[int, tuple[Shard, float]] = field(default_factory=dict)
+
+    def begun(self, task: ScanTask) -> ScanTask:
+        """Note when the scan of a shard begins; the task as it was."""
+        self.under_way[task.shard.number] = (task.shard, time.time())
+        return task
 
     def add(self, result: ShardResult) -> None:
         """Add a shard's."""
+        shard, as_of = self.under_way.pop(result.shard)
+        # a later pass reads shards of the same label again, for what had changed meanwhile
+        name = f"{shard.label} ({shard.number})" if shard.label in self.names else shard.label
+        self.names.add(name)
+        self.scanned.append(ScannedShard.of(name, shard, result, as_of))
         self.sums, self.probe = self.sums.plus(result.sums), self.probe.plus(result.probe)
         self.reasons += result.reasons
         self.keyed += result.dead_keyed
         self.keyless += result.dead_keyless
         self.rows += result.rows
         self.waited += result.waited
-        self.runs[result.shard] = Run(result.run_path)
+        self.runs[result.shard] = Run(result.run_path, self.rest_key)
 
     def index(self, digester: str) -> Index:
         """The index over all runs, in the order of the shards."""
@@ -172,7 +194,9 @@ def load_of(copy: Copy, connector: Connector) -> str:
     return connector.load(copy.throttle.replica_lag_max_s, copy.throttle.backends_active_max)
 
 
-def _task(copy: Copy, executor: Executor, shard: Shard, spool: Path, *, keep: bool, lent: str) -> ScanTask:
+def _task(
+    copy: Copy, executor: Executor, shard: Shard, spool: Path, rest_key: RestKey | None, keep: bool, lent: str
+) -> ScanTask:
     return ScanTask(
         copy.source,
         copy.binding,
@@ -185,6 +209,7 @@ def _task(copy: Copy, executor: Executor, shard: Shard, spool: Path, *, keep: bo
         executor.workers,
         letters=keep,
         lent=lent,
+        rest_key=rest_key,
     )
 
 

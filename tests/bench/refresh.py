@@ -34,15 +34,13 @@ INTERVAL_S = 2.0
 
 def child(url: str, folder: Path) -> None:
     """The agent: builds the index, then obeys lines of its standard input."""
-    from edge_agent.build import Copy, Gathered
+    from edge_agent.build import Copy, build_index
     from edge_agent.connectors.contract import Source
     from edge_agent.connectors.registry import connect
-    from edge_agent.index.changes import ScannedShard
+    from edge_agent.executors import SerialExecutor
     from edge_agent.index.durable import DurableIndex
-    from edge_agent.index.installing import Scan
     from edge_agent.index.state import Identity
     from edge_agent.refresh import Refresher, reached_of
-    from edge_agent.scan import ScanTask, scan_shard
     from paritree.core.derive import derive_profile
     from paritree.core.digest import DatasetKeys
     from paritree.core.profile import Binding, BoundColumn
@@ -61,16 +59,9 @@ def child(url: str, folder: Path) -> None:
             DurableIndex.open(folder, identity) as index,
         ):
             mark = changes.start()
-            shards, gathered = [], Gathered()
-            index.scan_folder.mkdir(exist_ok=True)
-            with connector.plan(binding, copy.shard_rows) as plan:
-                for shard in plan.shards:
-                    run = index.scan_folder / f"{shard.number:06d}.run"
-                    result = scan_shard(ScanTask(source, binding, profile, keys, shard, run))
-                    gathered.add(result)
-                    shards.append(ScannedShard.of(shard.label, shard, result, time.time()))
-            scan = Scan(shards, gathered.sums, gathered.probe)
-            index.install(scan, reached_of(mark, point=False, as_of=None), engine="postgresql")
+            built = build_index(copy, SerialExecutor(), index.scan_folder, lambda _: None)
+            assert built.scan is not None
+            index.install(built.scan, reached_of(mark, point=False, as_of=None), engine="postgresql")
             refresher = Refresher(copy, connector, changes, index)
             refresher.refresh(proven=True)
             say({"ready": changes.slot})
