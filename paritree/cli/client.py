@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar
 
 import grpc
 import grpc.aio
 import typer
 
+from paritree.cli.output import note
 from paritree.config.coordinator import ClientConfig, load_client
 from paritree.core.errors import PeerError
+from paritree.core.retry import Retries, RetryPolicy
 from paritree.tls import Role, load_tls
 from paritree.wire import control as wire
 from paritree.wire.dial import Address, open_channel
 from paritree.wire.handshake import look
 from paritree.wire.status import received
 
+T = TypeVar("T")
 DEFAULT_FILE: Final = Path("paritree.toml")
 """Read from the working directory when it is there and no other file is named."""
 
@@ -66,6 +72,10 @@ class Coordinator:
     async def status(self, dataset: str = "") -> dict[str, Any]:
         """The status document. Raises ParitreeError."""
         return await self._document(wire.STATUS, wire.encode_status(wire.StatusOrder(dataset)))
+
+    async def steer(self, order: wire.SteerOrder) -> dict[str, Any]:
+        """Pause, resume or cancel a sweep: what it is after that. Raises ParitreeError."""
+        return await self._document(wire.STEER, wire.encode_steer(order))
 
     async def findings(self, order: wire.FindingsOrder) -> dict[str, Any]:
         """One page of findings. Raises ParitreeError."""
@@ -115,6 +125,25 @@ class _Document:
         if not isinstance(document, dict):
             raise PeerError("the coordinator's answer is not what was asked for")
         return document
+
+
+async def patiently(config: ClientConfig, call: Callable[[Coordinator], Awaitable[T]], *, away: bool = False) -> T:
+    """The result of a call that may be made again, also of another coordinator process after a restart.
+
+    ``away``: the coordinator may be away already when the first call is made. Raises ParitreeError.
+    """
+    retries, reached = Retries(RetryPolicy(patience_s=config.patience_s), time.monotonic()), away
+    while True:
+        try:
+            async with coordinator(config) as service:
+                reached = True
+                return await call(service)
+        except PeerError as error:
+            pause = retries.after(error, time.monotonic(), random.random()) if reached else None
+            if pause is None or not config.patience_s:
+                raise
+            note(f"{error.message}; trying again for up to {config.patience_s:g} s")
+            await asyncio.sleep(pause)
 
 
 @asynccontextmanager

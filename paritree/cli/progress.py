@@ -60,11 +60,23 @@ class PlainLines:
 
 
 def line(progress: Progressed) -> str:
-    """``eu: scan 3/12 shards, 750,000 rows``."""
+    """``eu: scan 3/12 shards, 750,000 rows, 2 min left``."""
     said = f"{progress.region}: {progress.stage}" if progress.region else progress.stage
     if progress.shards_total:
         said += f" {progress.shards_done}/{progress.shards_total} shards"
-    return f"{said}, {progress.rows:,} rows" if progress.rows else said
+    if progress.rows:
+        said += f", {progress.rows:,} rows"
+    left = getattr(progress, "eta_s", None)
+    return f"{said}, {duration(left)} left" if left else said
+
+
+def duration(seconds: float) -> str:
+    """``7 s``, ``3 min``, ``2 h 5 min``: as exact as a forecast is."""
+    whole = max(1, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    minutes = round(whole / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""``paritree status``: who is connected, and how each dataset's last sweep ended."""
+"""``paritree status``: who is connected, how each dataset's last sweep ended, which sweeps have not."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 
 from paritree.cli.client import AddressFlag, CaFlag, CertFlag, ConfigFlag, KeyFlag, client_config, coordinator
 from paritree.cli.output import JsonFlag, command_app, show
-from paritree.cli.report import status_lines
+from paritree.cli.standing import standing_lines
 from paritree.config.coordinator import ClientConfig
 
 app = command_app("Show which regions are connected and how each dataset's last sweep ended.")
@@ -25,9 +25,12 @@ def status(
     key: KeyFlag = None,
     ca: CaFlag = None,
 ) -> None:
-    """Show which regions are connected and how each dataset's last sweep ended. Exit code 0 whatever the verdicts."""
+    """Show which regions are connected, how each dataset's last sweep ended, and how far those are that have not.
+
+    Exit code 0 whatever the verdicts.
+    """
     document = asyncio.run(_status(client_config(config, address, cert, key, ca), dataset))
-    show(document, status_lines, as_json=as_json)
+    show(document, standing_lines, as_json=as_json)
 
 
 async def _status(client: ClientConfig, dataset: str) -> dict[str, Any]:

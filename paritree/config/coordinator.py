@@ -116,6 +116,8 @@ class ClientConfig(FileSettings):
     """The authority that the coordinator's certificate has to come from."""
     timeout_s: float = Field(default=10.0, gt=0, le=3_600, allow_inf_nan=False)
     """Seconds to wait for the coordinator to answer at all; a sweep itself may take as long as it takes."""
+    patience_s: float = Field(default=30.0, ge=0, le=86_400, allow_inf_nan=False)
+    """Seconds to wait for a coordinator that goes away while a sweep is followed, or is away when one is steered."""
 
 
 def load_coordinator(path: str | Path) -> CoordinatorConfig:
