@@ -58,17 +58,23 @@ class Fleet:
         """Write the datasets file that all sides read."""
         (self.folder / "datasets.toml").write_text(text)
 
-    def start_coordinator(self, record: Path | None = None) -> None:
-        """``record`` is a file that gets every message from the agents, as it came out of TLS."""
+    def start_coordinator(
+        self, record: Path | None = None, *, command: Sequence[str] = PARITREE, extra: str = ""
+    ) -> None:
+        """``record`` is a file that gets every message from the agents, as it came out of TLS.
+
+        ``command`` is what takes the arguments of the command line, ``extra`` goes into the file's top.
+        """
         file = self.folder / "coordinator.toml"
         file.write_text(
             f'listen = "127.0.0.1:{self.port}"\ndatasets = "datasets.toml"\n'
             f'cert = "{self.pki}/coordinator.pem"\nkey = "{self.pki}/coordinator.key"\nca = "{self.pki}/ca.pem"\n'
-            f'connect_wait_s = 2.0\n[store]\nurl = "{self.store}"\n'
+            f'connect_wait_s = 2.0\n{extra}\n[store]\nurl = "{self.store}"\n'
             f'[client]\naddress = "localhost:{self.port}"\ncert = "{self.pki}/operator-ops.pem"\n'
             f'key = "{self.pki}/operator-ops.key"\nca = "{self.pki}/ca.pem"\n'
         )
-        command = PARITREE if record is None else [sys.executable, "-c", RECORDER, str(record)]
+        if record is not None:
+            command = [sys.executable, "-c", RECORDER, str(record)]
         self._start("coordinator", "coordinator", "run", "--config", str(file), command=command)
 
     def agent_file(
@@ -86,8 +92,9 @@ class Fleet:
         file.write_text(edit(text))
         return file
 
-    def start_agent(self, region: str, url: str, **options: Any) -> None:
-        self._start(f"agent-{region}", "agent", "run", "--config", str(self.agent_file(region, url, **options)))
+    def start_agent(self, region: str, url: str, *, command: Sequence[str] = PARITREE, **options: Any) -> None:
+        file = self.agent_file(region, url, **options)
+        self._start(f"agent-{region}", "agent", "run", "--config", str(file), command=command)
 
     def _start(self, name: str, *args: str, command: Sequence[str] = PARITREE) -> None:
         log = (self.folder / f"{name}.log").open("ab")
@@ -137,7 +144,8 @@ class Fleet:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def stop_all(self) -> None:
+        """Stop every process; one that does not end in time is killed."""
         for process in self.processes.values():
             process.terminate()
         for process in self.processes.values():
@@ -146,3 +154,7 @@ class Fleet:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+        self.processes.clear()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop_all()

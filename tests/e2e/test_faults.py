@@ -1,0 +1,155 @@
+"""Every fault of a connection × every exchange × each direction, over real processes and TLS.
+
+A sweep ends with the right findings or with ``unknown`` and a reason, in bounded time; it never says ``equal``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import pytest_asyncio
+from faults import LASTING, STALL_S, Direction, Fault, Kind
+from faulty import EXCHANGE_TIMEOUT_S, LIMITS, PATIENCE_S, TABLES, Wired, wired
+
+from paritree.core.deadletters import LetterAction
+from paritree.core.retry import PAUSE_S, RetryPolicy
+from paritree.wire.control import LettersOrder
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+HANG_S: Final = 30.0
+"""A sweep that takes longer hangs."""
+SLACK_S: Final = 1.0
+"""Of a busy machine."""
+EXCHANGES: Final = (
+    ("few", "Begin", "Ready", 1),
+    ("many", "AskSketch", "Sketched", 1),
+    ("tree", "AskChildren", "Children", 1),
+    ("tree", "AskLists", "Lists", 1),
+    ("few", "AskDetail", "Details", 1),
+    ("few", "AskAgain", "Details", 2),
+    ("range", "AskKeep", "Kept", 1),
+    ("few", "AskReveal", "Revealed", 1),
+    ("few", "End", "Ended", 1),
+)
+"""A dataset in whose sweep the exchange occurs, its request, its answer, and which one of that kind it is."""
+MESSAGES: Final = [
+    *((dataset, request, Direction.DOWN, 1) for dataset, request, _, _ in EXCHANGES),
+    *((dataset, answer, Direction.UP, nth) for dataset, _, answer, nth in EXCHANGES),
+]
+INSIDE: Final = {"Ready": 6_000, "Sketched": 20_000, "Lists": 4_000}
+"""Where in long answers a fault strikes, in bytes; in others at their beginning."""
+DETECTION_S: Final = 2 * float(LIMITS["KEEPALIVE_S"]) + EXCHANGE_TIMEOUT_S
+BACKOFF_S: Final = 2.0 * PAUSE_S + 1.0
+"""Two failures in a row of one exchange: at most one and two seconds, less on average; and of dialling twice."""
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def site(tmp_path_factory: pytest.TempPathFactory, pki_dir: Path) -> AsyncIterator[Wired]:
+    async with wired(tmp_path_factory.mktemp("faults"), pki_dir) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def clean(site: Wired) -> dict[str, tuple[dict[str, Any], float]]:
+    """What undisturbed sweeps report, and the seconds they take at most of two."""
+    found = {}
+    for name in TABLES:
+        _, first = await site.swept(name, purpose="audit")
+        report, second = await site.swept(name, purpose="audit")
+        assert report["verdict"] == "different"
+        found[name] = (report, max(first, second))
+    return found
+
+
+def what(report: dict[str, Any]) -> list[Any]:
+    """The findings but for what depends on the sweep's id."""
+    if report["findings"] and report["findings"][0]["kind"] == "range":
+        return [(finding["kind"], finding["rows"]) for finding in report["findings"] if finding["kind"] == "range"]
+    return sorted((f["kind"], f["token"], tuple(map(tuple, f["groups"]))) for f in report["findings"])
+
+
+async def disturbed(site: Wired, dataset: str) -> tuple[dict[str, Any], float]:
+    """A sweep, which must not hang."""
+    try:
+        async with asyncio.timeout(HANG_S):
+            return await site.swept(dataset, purpose="audit")
+    except TimeoutError:
+        logs = "\n".join(site.fleet.log(name)[-3_000:] for name in ("coordinator", "agent-eu"))
+        pytest.fail(f"the sweep hangs; said so far: {site.hooks.heard}\n{logs}")
+
+
+def demand_right(report: dict[str, Any], expected: dict[str, Any]) -> None:
+    assert what(report) == what(expected), report["verdicts"]
+    assert report["verdict"] == "different"
+    assert [stated["verdict"] for stated in report["verdicts"]] == ["different"]
+
+
+@pytest.mark.parametrize(("dataset", "message", "direction", "nth"), MESSAGES, ids=lambda value: str(value))
+@pytest.mark.parametrize("kind", sorted(set(Kind) - LASTING))
+async def test_a_fault_that_strikes_one_message_costs_time_only(
+    site: Wired, clean: Any, kind: Kind, dataset: str, message: str, direction: Direction, nth: int
+) -> None:
+    expected, usual_s = clean[dataset]
+    await site.connected("eu", "us")
+    site.hooks.strike(Fault(kind, direction, INSIDE.get(message, 30)), message, nth)
+    report, took_s = await disturbed(site, dataset)
+    assert not site.hooks.waiting, f"no {message} was sent: {site.hooks.heard}"
+    site.proxy.heal()
+    demand_right(report, expected)
+    fault_s = {Kind.STALL: max(STALL_S, DETECTION_S), Kind.HALF_OPEN: DETECTION_S}.get(kind, 0.0)
+    assert took_s <= 2 * usual_s + fault_s + BACKOFF_S + SLACK_S
+
+
+@pytest.mark.parametrize("dataset", TABLES)
+@pytest.mark.parametrize("direction", Direction)
+@pytest.mark.parametrize("kind", sorted(LASTING))
+async def test_a_fault_that_lasts_for_a_whole_sweep_slows_it(
+    site: Wired, clean: Any, kind: Kind, direction: Direction, dataset: str
+) -> None:
+    await site.connected("eu", "us")
+    site.proxy.arm(Fault(kind, direction))
+    try:
+        report, _ = await disturbed(site, dataset)
+    finally:
+        site.proxy.heal()
+    demand_right(report, clean[dataset][0])
+
+
+@pytest.mark.parametrize("direction", Direction)
+@pytest.mark.parametrize("kind", Kind)
+async def test_dead_letters_are_asked_for_over_every_fault(site: Wired, kind: Kind, direction: Direction) -> None:
+    """They are asked for once: what fails is said beside the region."""
+    await site.connected("eu", "us")
+    site.hooks.strike(Fault(kind, direction, 10), "AskLetters" if direction is Direction.DOWN else "Letters")
+    async with asyncio.timeout(HANG_S):
+        listed = await site.operator.letters(LettersOrder(LetterAction.LIST, dataset="few"))
+    site.proxy.heal()
+    assert not site.hooks.waiting
+    eu = next(region for region in listed["regions"] if region["name"] == "eu")
+    if kind in (Kind.RESET, Kind.FLIP, Kind.HALF_OPEN):
+        assert eu["error"], eu
+    elif kind is not Kind.STALL:  # that may be longer than the connection is believed in
+        assert eu["error"] is None, eu
+
+
+@pytest.mark.parametrize("message", ["Begin", "AskDetail", "AskAgain"])
+async def test_a_region_that_stays_away_is_unknown_with_the_reason(site: Wired, clean: Any, message: str) -> None:
+    """Nothing arrives any more and no new connection comes about; when it does again, so does the right result."""
+    expected, usual_s = clean["few"]
+    await site.connected("eu", "us")
+    site.hooks.strike(Fault(Kind.RESET, Direction.DOWN, 10), message)
+    site.proxy.refusing = True
+    report, took_s = await disturbed(site, "few")
+    assert report["verdict"] == "unknown"
+    assert any("eu" in stated["regions"] and stated["reason"] for stated in report["verdicts"]), report["verdicts"]
+    tries_s = PATIENCE_S + RetryPolicy().pause_s * 7  # four tries at least: pauses of one, two and four seconds
+    assert took_s <= 2 * usual_s + EXCHANGE_TIMEOUT_S + tries_s + SLACK_S
+    site.proxy.heal()
+    await site.connected("eu", within_s=2.0 * float(LIMITS["RECONNECT_S_MAX"]))
+    report, took_s = await disturbed(site, "few")
+    demand_right(report, expected)
+    assert took_s <= 2 * usual_s + SLACK_S
