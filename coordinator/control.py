@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import structlog
 
-from coordinator.describing import described_agent, described_dataset, described_sweep, instant
+from coordinator.describing import described_agent, described_dataset, described_sweep, instant, part_of
 from coordinator.jobs import Jobs, SweepRunner, require_report
 from coordinator.running import Finished
 from coordinator.setting import Setting
@@ -23,7 +23,8 @@ from paritree import __version__
 from paritree.config.datasets import Dataset
 from paritree.config.toml import near
 from paritree.core.errors import ConfigError
-from paritree.core.limits import REGIONS_MAX, REGIONS_MIN
+from paritree.core.limits import BUCKET_BYTES_MAX, NAME_CHARS_MAX, REGIONS_MAX, REGIONS_MIN
+from paritree.core.scope_labels import id_text
 from paritree.wire.control import FindingsOrder, SteerOrder, SweepOrder, SweepProgress
 
 LIMIT: Final = 1_000
@@ -104,6 +105,12 @@ class Control:
         sweep_id = self._new_id()
         options = {"lag_max_s": order.lag_max_s, "purpose": order.purpose, "limit": _limited(order.limit)}
         options |= {name: most for name, most in order.budget.options().items() if most is not None}
+        if bool(order.scope) != bool(order.bucket) or len(order.bucket) > BUCKET_BYTES_MAX:
+            raise ConfigError("--scope and --bucket: a bucket is one of a scope", next_step="give both, or neither")
+        if not order.scope.isprintable() or len(order.scope) > NAME_CHARS_MAX:
+            raise ConfigError(f"--scope: at most {NAME_CHARS_MAX} printable characters")
+        if order.scope:
+            options |= {"scope": order.scope, "bucket": id_text(order.bucket)}
         profile_id = dataset.profile.profile_id.hex()
         return NewSweep(sweep_id, order.job_id or sweep_id, dataset.name, regions, options, operator, profile_id)
 
@@ -177,6 +184,7 @@ class Control:
             "findings_page": 1,
             "sweep_id": row.id,
             "dataset": row.dataset,
+            "scope": part_of(row),
             "verdict": row.verdict,
             "finished_at": instant(row.finished_at),
             "findings_total": total,

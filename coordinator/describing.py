@@ -15,6 +15,12 @@ def instant(at: datetime | None) -> str | None:
     return None if at is None else at.isoformat(timespec="milliseconds")
 
 
+def part_of(row: SweepRow) -> dict[str, str] | None:
+    """The scope and bucket that a sweep is of; None where it is of the whole dataset."""
+    named = row.options.get("scope")
+    return {"name": named, "bucket": row.options["bucket"]} if named else None
+
+
 def described_agent(row: AgentRow, datasets: tuple[str, ...] | None) -> dict[str, Any]:
     """An agent that was seen; ``datasets`` that it serves, None where it is not connected now."""
     return {
@@ -39,6 +45,7 @@ def described_dataset(dataset: Dataset, last: SweepRow | None) -> dict[str, Any]
             "sweep_id": last.id,
             "job_id": last.job_id,
             "state": str(last.state),
+            "scope": part_of(last),
             "attempts": last.attempts,
             "verdict": last.verdict,
             "started_at": instant(last.started_at),
@@ -54,6 +61,7 @@ def described_sweep(row: SweepRow, running: Running | None) -> dict[str, Any]:
         "sweep_id": row.id,
         "job_id": row.job_id,
         "dataset": row.dataset,
+        "scope": part_of(row),
         "regions": list(row.regions),
         "state": str(row.state),
         "operator": row.operator,

@@ -22,6 +22,7 @@ from coordinator.setting import Setting
 from coordinator.store import Fenced, NewSweep, SweepRow, SweepState, Traffic
 from paritree.config.datasets import Dataset
 from paritree.core.errors import ConfigError, InvariantBroken, ParitreeError, PeerError, SourceError
+from paritree.core.scope_labels import id_bytes
 from paritree.wire.control import SweepProgress
 
 SWEEPS_AT_ONCE: Final = 4
@@ -45,6 +46,8 @@ class SweepRunner(Protocol):
         limit: int,
         progress: Callable[[SweepProgress], None],
         course: Course,
+        scope: str = "",
+        bucket: bytes = b"",
     ) -> dict[str, Any]:
         """The report of DESIGN.md section 15, with one more key, ``stored``, which is taken out before anyone sees it:
 
@@ -52,9 +55,15 @@ class SweepRunner(Protocol):
         not let leave is in neither. ``lag_max_s`` None means the dataset's own; ``purpose`` "" that no clear keys are
         asked for. ``progress`` is called on the event loop. Regions that fail make the report "unknown"; an exception
         is for what makes the whole sweep impossible. A ``course`` that has been run partly is taken up where it ended.
-        ``ended_early`` in the report is the reason for which its halt ended it, else None.
+        ``ended_early`` in the report is the reason for which its halt ended it, else None. With ``scope`` and
+        ``bucket`` only the rows of that bucket are compared.
         """
         ...
+
+
+def _part(options: Mapping[str, Any]) -> dict[str, Any]:
+    """What of the dataset is swept, where it is not the whole."""
+    return {"scope": options["scope"], "bucket": id_bytes(options["bucket"])} if options.get("scope") else {}
 
 
 class Jobs:
@@ -238,6 +247,7 @@ class Jobs:
             limit=row.options["limit"],
             progress=running.note,
             course=await self._setting.course(row, running.halt),
+            **_part(row.options),
         )
 
     async def _finish(self, sweep_id: str, report: Mapping[str, Any], finish: Callable[[], None]) -> None:

@@ -48,6 +48,8 @@ class LinkRunner:
         limit: int,
         progress: Callable[[SweepProgress], None],
         course: Course | None = None,
+        scope: str = "",
+        bucket: bytes = b"",
     ) -> dict[str, Any]:
         """See ``coordinator.jobs.SweepRunner``."""
         course = course or Course.plain(self._surroundings)
@@ -67,6 +69,8 @@ class LinkRunner:
                 purpose=purpose,
                 limit=limit,
                 exchange_timeout_s=self._exchange_timeout_s,
+                scope=scope,
+                bucket=bucket,
             ),
             self._surroundings,
             told,

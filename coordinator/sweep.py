@@ -394,4 +394,6 @@ class Sweep:
             clear=clear,
             notes=notes,
             tolerance=self.profile.tolerances,
+            scope=self.options.scope,
+            bucket=self.options.bucket,
         )

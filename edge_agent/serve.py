@@ -24,6 +24,7 @@ from edge_agent.session import AgentSession
 from edge_agent.spool import held_spool
 from edge_agent.tunnel import Leading, straight, through
 from paritree.config.agent import AgentConfig, Connection, Held, held
+from paritree.config.scopes import scopes_of
 from paritree.config.toml import near
 from paritree.core.digest import DatasetKeys
 from paritree.core.errors import ConfigError
@@ -94,6 +95,7 @@ def service_of(
         executor=executor,
         policy=policy_of(config),
         desk=desk,
+        scopes=scopes_of(config.scopes, {name: copy.profile for name, copy in copies.items()}, config.file),
     )
 
 

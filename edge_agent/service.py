@@ -24,6 +24,7 @@ from edge_agent.looking import Located
 from edge_agent.parts import list_parts, node_parts, reveal_parts, sketch_parts
 from edge_agent.policy import Policy
 from edge_agent.recall import Recall
+from edge_agent.scoping import narrowed
 from edge_agent.telling import Teller, detail_parts
 from edge_agent.tokens import TokenBook
 from paritree.core.display import key_to_json
@@ -52,6 +53,7 @@ from paritree.core.messages import (
     Revealed,
 )
 from paritree.core.profile import CANONICAL_VERSION
+from paritree.core.scope import Scope
 
 SWEEPS_MAX: Final = 16
 """Sweeps an agent keeps open at once; each has its runs on the spool."""
@@ -92,7 +94,7 @@ class Service:
     """Implements ``paritree.wire.link.AgentService`` over the copies that this region holds.
 
     ``executor`` opens the executor of one scan; it is called in a worker thread. ``desk`` keeps the dead letters;
-    without one they are counted only.
+    without one they are counted only. ``scopes`` are those of the datasets, by dataset and name.
     """
 
     def __init__(
@@ -106,7 +108,9 @@ class Service:
         executor: Callable[[], Executor],
         policy: Policy,
         desk: LetterDesk | None = None,
+        scopes: Mapping[str, Mapping[str, Scope]] | None = None,
     ) -> None:
+        self._scopes = scopes or {}
         self._desk = desk
         self._region, self._agent, self._instance = region, agent, instance
         self._copies = copies
@@ -210,7 +214,10 @@ class Service:
         if len(self._sweeps) >= SWEEPS_MAX:
             return Refusal(RefusalCode.BUSY, f"this agent has {SWEEPS_MAX} sweeps open", retryable=True)
         header = Header(begin.dataset, copy.profile.profile_id, CANONICAL_VERSION, copy.keys.key_id, sweep_id)
-        return OpenSweep(copy, header, self._spool / _folder(begin.dataset) / _folder(sweep_id))
+        part = narrowed(copy, header, self._scopes.get(begin.dataset, {}), begin)
+        if isinstance(part, Refusal):
+            return part
+        return OpenSweep(*part, self._spool / _folder(begin.dataset) / _folder(sweep_id))
 
     def _build(self, sweep: OpenSweep) -> Built:
         def note(progress: Progress) -> None:

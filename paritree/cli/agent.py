@@ -1,4 +1,4 @@
-"""``paritree agent``: run a region's agent; resolve tokens inside the region."""
+"""``paritree agent``: run a region's agent; resolve tokens and name buckets inside the region."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import typer
 
 from paritree.cli.logs import LogFlag, LogLevelFlag, configure
 from paritree.cli.output import EXIT_EQUAL, EXIT_UNKNOWN, JsonFlag, command_app, printable, show
+from paritree.cli.report import table
 from paritree.config.agent import load_agent
 
-app = command_app("Run a region's agent, or resolve tokens in its region.")
+app = command_app("Run a region's agent; resolve tokens and name buckets in its region.")
 
 AgentFile = Annotated[Path, typer.Option("--config", envvar="PARITREE_AGENT_FILE", help="The agent's TOML file.")]
 
@@ -49,6 +50,36 @@ def reveal(
     unknown = [token for token in tokens if token not in {entry["token"] for entry in found}]
     show({"reveal": 1, "keys": found, "unknown": unknown}, _lines, as_json=as_json)
     raise typer.Exit(EXIT_UNKNOWN if unknown else EXIT_EQUAL)
+
+
+@app.command()
+def buckets(
+    dataset: Annotated[str, typer.Argument(metavar="DATASET", show_default=False)],
+    scope: Annotated[str, typer.Argument(metavar="SCOPE", show_default=False)],
+    labels: Annotated[list[str] | None, typer.Argument(metavar="[LABEL...]", show_default=False)] = None,
+    count: Annotated[bool, typer.Option("--count", help="Count the rows of the named buckets too.")] = False,
+    config: AgentFile = Path("agent.toml"),
+    as_json: JsonFlag = False,
+) -> None:
+    """Say which id stands for which bucket of a scope, for 'paritree sweep --scope SCOPE --bucket ID'.
+
+    Without labels the scope's columns are read, and all buckets are listed with their rows; with labels nothing is
+    read. Works inside the region only: the coordinator never learns a label.
+    """
+    from edge_agent.buckets import listed
+
+    found = listed(load_agent(config), dataset, scope, labels or (), count=count or not labels)
+    show({"buckets_page": 1, **found}, _bucket_lines, as_json=as_json)
+
+
+def _bucket_lines(document: Mapping[str, Any]) -> Iterator[str]:
+    rows = [("bucket", "rows", "id")]
+    for entry in document["buckets"]:
+        shown = "-" if entry["rows"] is None else f"{entry['rows']:,}"
+        rows.append((entry["label"], shown, entry["id"] or "(too long for an id)"))
+    yield from table(rows)
+    if document["unreadable"]:
+        yield f"{document['unreadable']:,} rows are in no bucket: their value cannot be read"
 
 
 def _lines(document: Mapping[str, Any]) -> Iterator[str]:

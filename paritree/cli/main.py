@@ -24,7 +24,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "status": "Show which regions are connected and how each dataset's last sweep ended.",
     "findings": "List what a sweep found.",
     "dlq": "List, show, try again or discard what could not be compared.",
-    "agent": "Run a region's agent, or resolve tokens in its region.",
+    "agent": "Run a region's agent; resolve tokens and name buckets in its region.",
     "coordinator": "Run the coordinator.",
     "doctor": "Check connections, privileges, types and keys, and print the fix.",
     "pki": "Make and show certificates and keys.",

@@ -17,7 +17,7 @@ def report_lines(report: Mapping[str, Any], *, shown: int = SHOWN_MAX) -> Iterat
     """The report of one dataset as lines of text."""
     verdict = str(report["verdict"])
     elapsed = _seconds(report.get("elapsed_s"))
-    title = f"{printable(str(report['dataset']))}: {styled(verdict, COLOURS.get(verdict, 'yellow'))}"
+    title = f"{printable(_of(report))}: {styled(verdict, COLOURS.get(verdict, 'yellow'))}"
     yield f"{title}   ({elapsed}, {_count(report.get('rounds', 0), 'round')})"
     for stated in report.get("verdicts", ()):
         regions = ", ".join(stated.get("regions", ()))
@@ -39,14 +39,18 @@ def report_lines(report: Mapping[str, Any], *, shown: int = SHOWN_MAX) -> Iterat
             yield from (f"    {key_text(entry)}  {printable(str(entry.get('reason', '')))}" for entry in listed[:shown])
 
 
+def _of(document: Mapping[str, Any]) -> str:
+    """What was swept: the dataset, or one bucket of it."""
+    part = document.get("scope")
+    return f"{document['dataset']}, {part['name']} {part['bucket']}" if part else str(document["dataset"])
+
+
 def findings_lines(page: Mapping[str, Any]) -> Iterator[str]:
     """A page of findings as lines of text."""
     total, offset, findings = page["findings_total"], page["offset"], page["findings"]
     last = offset + len(findings)
     span = f"{offset + 1} to {last} of " if findings else ""
-    yield printable(
-        f"{page['dataset']}: {page['verdict']}, {span}{_count(total, 'finding')} (sweep {page['sweep_id']})"
-    )
+    yield printable(f"{_of(page)}: {page['verdict']}, {span}{_count(total, 'finding')} (sweep {page['sweep_id']})")
     yield from _indented(table(list(map(_finding, findings))))
     if last < total:
         yield f"  more: --offset {last}"
@@ -70,7 +74,10 @@ def status_lines(status: Mapping[str, Any]) -> Iterator[str]:
             rows.append((dataset["name"], regions, "never", "-", "-"))
         else:
             at = _short(last["finished_at"] or last["started_at"])
-            rows.append((dataset["name"], regions, at, last["verdict"] or last["state"], last["sweep_id"]))
+            verdict = last["verdict"] or last["state"]
+            if part := last.get("scope"):  # what holds for a bucket says nothing of the dataset
+                verdict = f"{verdict} (one {part['name']} only)"
+            rows.append((dataset["name"], regions, at, verdict, last["sweep_id"]))
     yield from table(rows)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -24,6 +26,7 @@ from paritree.cli.report import report_lines
 from paritree.config.coordinator import ClientConfig
 from paritree.config.toml import near
 from paritree.core.errors import ConfigError, ParitreeError
+from paritree.core.scope_labels import id_bytes
 from paritree.wire.control import SweepOrder
 
 app = command_app("Compare datasets over their regions, through the coordinator.")
@@ -42,6 +45,15 @@ def sweep(
         float | None, typer.Option("--lag-max", metavar="SECONDS", min=0, help="Between two looks at a suspect.")
     ] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="Findings listed in the report.")] = 1_000,
+    scope: Annotated[
+        str, typer.Option("--scope", help="Sweep one bucket of this scope, which the agents declare.")
+    ] = "",
+    bucket: Annotated[
+        str, typer.Option("--bucket", metavar="ID", help="The bucket's id, from 'paritree agent buckets' in a region.")
+    ] = "",
+    agent: Annotated[
+        Path | None, typer.Option("--agent", metavar="FILE", help="An agent's file here: --bucket is a label then.")
+    ] = None,
     as_json: JsonFlag = False,
     config: ConfigFlag = None,
     address: AddressFlag = None,
@@ -59,13 +71,30 @@ def sweep(
         raise ConfigError("name the datasets to sweep, or --all")
     if job_id and (every or len(names) > 1):
         raise ConfigError("--job-id: is for one dataset", next_step="sweep them one by one")
-    orders = [SweepOrder(name, tuple(region or ()), job_id, purpose, lag_max, limit) for name in names]
-    template = SweepOrder("", tuple(region or ()), "", purpose, lag_max, limit)
+    template = SweepOrder("", tuple(region or ()), job_id, purpose, lag_max, limit, scope=scope)
+    template = replace(template, bucket=_bucket(names, scope, bucket, agent))
+    orders = [replace(template, dataset=name) for name in names]
     client = client_config(config, address, cert, key, ca)
     outcomes = asyncio.run(_sweep_all(client, orders, template if every else None))
     documents = [outcome for outcome, _ in outcomes]
     show(documents[0] if len(documents) == 1 else documents, lambda _: _lines(documents), as_json=as_json)
     raise typer.Exit(worst(code for _, code in outcomes))
+
+
+def _bucket(names: Sequence[str], scope: str, bucket: str, agent: Path | None) -> bytes:
+    """The id of the bucket that is named by id, or by label where an agent's file is here. Raises ConfigError."""
+    if not scope and not bucket:
+        return b""
+    if not scope or not bucket:
+        raise ConfigError("--scope and --bucket go together", next_step="name the scope and one of its buckets")
+    if len(names) != 1:
+        raise ConfigError("--bucket: is of one dataset", next_step="sweep them one by one")
+    if agent is None:
+        return id_bytes(bucket)
+    from edge_agent.buckets import bucket_id  # the engines' drivers: only where an agent's file is read
+    from paritree.config.agent import load_agent
+
+    return bucket_id(load_agent(agent), names[0], scope, bucket)
 
 
 async def _sweep_all(
@@ -75,10 +104,7 @@ async def _sweep_all(
     async with coordinator(client) as service:
         known = {dataset["name"]: dataset for dataset in (await service.status())["datasets"]}
         if template is not None:
-            orders = [
-                SweepOrder(name, template.regions, "", template.purpose, template.lag_max_s, template.limit)
-                for name in known
-            ]
+            orders = [replace(template, dataset=name) for name in known]
         _check(orders, known)
         return [await _sweep_one(service, order, alone=len(orders) == 1) for order in orders]
 

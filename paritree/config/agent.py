@@ -46,6 +46,7 @@ from pydantic_settings import NoDecode, SettingsConfigDict
 
 from paritree.config.datasets import Dataset, load_datasets
 from paritree.config.mistakes import Fault
+from paritree.config.scopes import ScopesConfig
 from paritree.config.settings import Address, ConfigPath, FileSettings, Part, SecretSpec, placed
 from paritree.config.toml import Section, near, read_toml
 from paritree.core.errors import ConfigError
@@ -261,6 +262,8 @@ class AgentConfig(FileSettings):
     """What may leave the region: a table here, or the path of a TOML file that has its fields."""
     throttle: ThrottleConfig = ThrottleConfig()
     """How sources are spared."""
+    scopes: ScopesConfig = Field(default_factory=dict)
+    """How datasets are cut into buckets, by dataset and name: ``[scopes.DATASET.NAME]``."""
     shard_rows: int = Field(default=SHARD_ROWS, ge=1, le=100_000_000)
     """Rows of one shard's task."""
     statement_timeout_s: float | None = Field(default=None, ge=1, le=86_400, allow_inf_nan=False)

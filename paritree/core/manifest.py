@@ -13,6 +13,7 @@ from paritree.core.digest import token
 from paritree.core.findings import Finding, Judged, Kind, judge
 from paritree.core.messages import ByteClass, Ready
 from paritree.core.ranges import RangeFinding
+from paritree.core.scope_labels import id_text
 from paritree.core.suspects import Suspect
 
 REPORT_VERSION = 1
@@ -144,6 +145,8 @@ def _stated(
         return [Stated(Verdict.UNKNOWN, tuple(f.name for f in facts), "fewer than two regions could be compared")]
     point = all(ready.point for ready in compared.values())
     reason = "nothing differs at the stated positions" if point else "nothing differed during the stated intervals"
+    if all(ready.header.scope and not ready.rows for ready in compared.values()):
+        reason += "; no region has a row of this bucket"
     if judged.within_tolerance:
         reason += f", beyond a tolerance: {judged.within_tolerance} keys are within theirs"
     return [Stated(Verdict.EQUAL, names, reason)]
@@ -159,7 +162,7 @@ def _reasons(counts: Mapping[str, int]) -> str:
 class ReportContext:
     """What the report says beside the conclusion. ``clear`` are granted keys by key digest.
 
-    ``tolerance`` is the text of each tolerant column's tolerance.
+    ``tolerance`` is the text of each tolerant column's tolerance. ``scope`` and ``bucket``: only that was swept.
     """
 
     dataset: str
@@ -174,6 +177,8 @@ class ReportContext:
     notes: Sequence[str] = ()
     not_compared: Mapping[str, str] = field(default_factory=dict)
     tolerance: Mapping[str, str] = field(default_factory=dict)
+    scope: str = ""
+    bucket: bytes = b""
 
 
 def report(conclusion: Conclusion, context: ReportContext) -> dict[str, Any]:
@@ -191,6 +196,7 @@ def report(conclusion: Conclusion, context: ReportContext) -> dict[str, Any]:
     return {
         "report": REPORT_VERSION,
         "dataset": context.dataset,
+        "scope": {"name": context.scope, "bucket": id_text(context.bucket)} if context.scope else None,
         "verdict": str(conclusion.verdict),
         "verdicts": [
             {"verdict": str(s.verdict), "regions": list(s.regions), "reason": s.reason} for s in conclusion.stated

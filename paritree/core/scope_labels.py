@@ -1,11 +1,12 @@
 """Buckets as people write them: ``2024-05``, ``acme``, ``17``, ``null``; the way there and back is exact.
 
 A value that could be taken for something else stands as JSON: the text ``null`` as ``"null"``, several columns as an
-array.
+array. Outside of the regions a bucket has its id instead.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from msgpack import packb, unpackb
 from paritree.core.canonical import encode
 from paritree.core.display import key_to_json
 from paritree.core.errors import ConfigError, DeadLetter
+from paritree.core.limits import BUCKET_BYTES_MAX
 from paritree.core.scope import DEPTHS, INFINITIES, NULL, Cut
 from paritree.core.textual import parse_text
 from paritree.core.types import LogicalType
@@ -108,3 +110,23 @@ def _packed(value: Any, kind: LogicalType) -> bytes:
 
 def _no_bucket(cut: Cut, text: str, wanted: str) -> ConfigError:
     return ConfigError(f"'{text:.80}' is no bucket of scope {cut.scope.name}", next_step=f"write {wanted}")
+
+
+def id_text(bucket_id: bytes) -> str:
+    """A bucket's id as people pass it on: RFC 4648 base32 without padding."""
+    return base64.b32encode(bucket_id).decode("ascii").rstrip("=")
+
+
+def id_bytes(text: str) -> bytes:
+    """The id that the text is. Raises ConfigError."""
+    written = text.strip().upper()
+    try:
+        found = base64.b32decode(written + "=" * (-len(written) % 8))
+    except ValueError:
+        found = b""
+    if not 0 < len(found) <= BUCKET_BYTES_MAX or id_text(found) != written:
+        raise ConfigError(
+            f"'{text:.80}' is no bucket id",
+            next_step="'paritree agent buckets DATASET SCOPE' in one of its regions says the ids",
+        )
+    return found

@@ -20,6 +20,7 @@ from edge_agent.policy import Policy
 from edge_agent.service import Service
 from paritree.core.digest import DatasetKeys
 from paritree.core.profile import Binding, BoundColumn, Profile
+from paritree.core.scope import Scope
 from paritree.core.types import parse_type
 from paritree.wire.loopback import LoopbackLink
 
@@ -48,6 +49,7 @@ class Regions:
         executor: str = "serial",
         digester: str = "plain",
         shard_rows: int = 1000,
+        scopes: tuple[Scope, ...] = (),
     ) -> None:
         store = self.stores[region] = MemoryStore(f"{region}-{id(self)}")
         self.put(region, rows)
@@ -64,6 +66,7 @@ class Regions:
             spool=self.spool / region,
             executor=lambda: open_executor(executor, 2),
             policy=policy or Policy(),
+            scopes={"orders": {scope.name: scope for scope in scopes}},
         )
         self.links[region] = LoopbackLink(service)
 
