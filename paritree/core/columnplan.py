@@ -19,7 +19,7 @@ FEW_KEYS: Final = 1_000
 """Keys of which everything is asked at the first look: 72 KB where nine columns are compared."""
 SAMPLE_KEYS: Final = 256
 """Keys of the sample: a column that differs in one changed row of fifty is missed once in a hundred sweeps."""
-ROOM_BYTES: Final = 100_000
+ROOM_BYTES: Final = 64_000
 """Column digests that one region sends of many keys, unless the shortest ones need more."""
 WIDTH_MIN: Final = 3
 """Bytes of a column digest at least: a column that differs seems equal once in 2^24 times."""
