@@ -188,6 +188,8 @@ class Run:
         for size in header.sizes:
             at.append(at[-1] + size)
         self._table = self._blob.read(at[0], at[1]).view("<u8")
+        if int(self._table[-1]) != self.rows or (self._table[1:] < self._table[:-1]).any():
+            raise self._damaged("has a table that is not of its rows")
         self.k: Column[np.uint64] = Column(self._blob, at[1], self.rows, "<u8")
         self.tail: Column[np.uint64] = Column(self._blob, at[2], self.rows, ">u8")
         self.r: Column[np.uint64] = Column(self._blob, at[3], self.rows, "<u8")
