@@ -30,7 +30,8 @@ from paritree.core.profile import Profile
 class Refreshed:
     """What one refresh did: changes that the source told, keys that were read again, rows that differed in the index.
 
-    ``wall_s`` is seconds. ``reached`` is what the index says now.
+    ``wall_s`` is seconds. ``reached`` is what the index says now; ``point`` that it is the table at exactly that
+    position, as it is where nothing was read again after the proof was asked for.
     """
 
     changes: int
@@ -38,6 +39,7 @@ class Refreshed:
     moved: int
     wall_s: float
     reached: Reached
+    point: bool
 
 
 def mark_of(reached: Reached) -> Mark:
@@ -98,7 +100,7 @@ class Refresher:
                         reading = ahead.submit(next, batches, None)
             finally:
                 ahead.submit(batches.close).result()
-        return Refreshed(changes, keys, moved, time.perf_counter() - began, self._index.reached)
+        return Refreshed(changes, keys, moved, time.perf_counter() - began, self._index.reached, proven and not keys)
 
     def _read(self, batches: Iterator[ChangeBatch]) -> Generator[tuple[ChangeBatch, Changes | None], None, None]:
         """Each batch with what its keys have now; None for one without keys."""

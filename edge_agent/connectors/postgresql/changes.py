@@ -57,7 +57,7 @@ class State:
     def mark(self) -> Mark:
         """The mark of this state."""
         said = {"format": FORMAT, "system": self.system, "slot": self.slot, "lsn": self.lsn, **self.shape.json()}
-        return Mark(slot.lsn_text(self.lsn), json.dumps(said))
+        return Mark(f"pg:lsn={slot.lsn_text(self.lsn)}", json.dumps(said))
 
     @classmethod
     def of(cls, mark: Mark) -> State:

@@ -33,6 +33,8 @@ MARKER: Final = "paritree"
 VISIBLE_S_MAX: Final = 10.0
 """How long a transaction that is in the log is waited for until queries see it, before the refresh is given up."""
 PAUSE_S: Final = 0.002
+START_S_MAX: Final = 60.0
+"""How long open transactions of others are waited for when a slot begins: until then there is a scan at every sweep."""
 _NAME_CHARS_MAX = 63
 _XIDS = 1 << 32
 
@@ -118,21 +120,23 @@ def demand(session: Session, name: str, since: int) -> Slot:
 def create(session: Session, name: str) -> int:
     """Make the slot, in place of one that is there; returns where it begins. Waits for open transactions to end."""
     drop(session, name)
-    wait_ms = session.options.statement_timeout_ms
-    session.execute("SET lock_timeout = 0")  # the wait is for others' transactions; statement_timeout bounds it
+    session.execute(f"SET lock_timeout = 0; SET statement_timeout = {round(START_S_MAX * 1000)}")
     try:
         query = "SELECT lsn - '0/0'::pg_catalog.pg_lsn FROM pg_catalog.pg_create_logical_replication_slot(%s, %s)"
         return int(one(session, query, (name, PLUGIN), doing=f"making the slot {name}"))
     except SourceError as error:
-        if wait_ms and "statement timeout" in error.message:
-            raise _too_old(session, f"the slot {name} cannot begin", wait_ms / 1000) from error
-        if "replication role" in error.message or "REPLICATION" in error.message:
+        if "statement timeout" in error.message:
+            raise _too_old(session, f"the slot {name} cannot begin") from error
+        if "replication" in error.message and "role" in error.message:
             raise ConfigError(
                 f"postgresql: role {session.role} may not use slots", next_step=replication_grant(session)
             ) from error
         raise
     finally:
-        session.execute(f"SET lock_timeout = {session.options.lock_timeout_ms}")
+        limits = session.options
+        session.execute(
+            f"SET lock_timeout = {limits.lock_timeout_ms}; SET statement_timeout = {limits.statement_timeout_ms}"
+        )
 
 
 def replication_grant(session: Session) -> str:
@@ -188,12 +192,11 @@ def await_visible(session: Session, xids: NDArray[np.uint32], within_s: float = 
 def await_older(session: Session) -> None:
     """Return when every transaction that has begun until now is over. Raises a SourceError to be tried again."""
     until_xid = int(one(session, "SELECT pg_catalog.pg_current_xact_id()::text::int8"))
-    wait_s = session.options.statement_timeout_ms / 1000
-    until = time.monotonic() + wait_s if wait_s else float("inf")
+    until = time.monotonic() + START_S_MAX
     pause_s = PAUSE_S
     while _snapshot(session)[0] < until_xid:
         if time.monotonic() > until:
-            raise _too_old(session, "changes cannot be followed yet", wait_s)
+            raise _too_old(session, "changes cannot be followed yet")
         time.sleep(pause_s)
         pause_s = min(2 * pause_s, 0.5)
 
@@ -204,12 +207,12 @@ def _snapshot(session: Session) -> tuple[int, int, list[int]]:
     return int(low), int(high), [int(xid) for xid in running.split(",") if xid]
 
 
-def _too_old(session: Session, what: str, waited_s: float) -> SourceError:
+def _too_old(session: Session, what: str) -> SourceError:
     row = session.execute(_OLDEST).fetchone()
     who = f"process {row[0]} {row[1]}".strip() if row else "a prepared transaction (pg_prepared_xacts)"
     return SourceError(
-        f"postgresql: {what}: a transaction has been open for {waited_s:g} s and more, the oldest by {who}",
-        next_step="let it end, or raise statement_timeout_ms of the connection",
+        f"postgresql: {what}: a transaction has been open for {START_S_MAX:g} s and more, the oldest by {who}",
+        next_step="it begins once that has ended",
         retryable=True,
     )
 

@@ -1,0 +1,262 @@
+"""The index of one dataset that outlives sweeps: refreshed from its table's changes, scanned anew where they do not do.
+
+    a sweep begins ──► refresh, proven ──► the index as it is then
+                 └──► where that cannot be: follow the changes from now on, scan, install ──► the index
+
+Between sweeps the index keeps up, so that a sweep has little to catch up with and the source little to keep. Whatever
+is wrong with following is never a wrong answer: it is a scan, with a note that says why, or an error.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, Self
+
+import structlog
+
+from edge_agent.build import OTHER_REASONS, Built, Copy, build_index
+from edge_agent.connectors.changes import ChangeSource, Mark, RescanNeeded
+from edge_agent.connectors.contract import Connector, Position
+from edge_agent.connectors.registry import connect
+from edge_agent.executors import Executor
+from edge_agent.index.durable import DurableIndex
+from edge_agent.index.manifest import Unusable
+from edge_agent.index.rest import RestKey
+from edge_agent.index.state import Identity, State
+from edge_agent.letters.sweep import SweepLetters
+from edge_agent.refresh import Refreshed, Refresher, reached_of
+from paritree.core import limits
+from paritree.core.errors import ConfigError, ParitreeError, SourceError
+from paritree.core.messages import DeadLetters, Progress
+from paritree.core.profile import CANONICAL_VERSION
+
+INTERVAL_S: Final = 5.0
+"""Between two refreshes in the background, unless told otherwise."""
+DUTY_MAX: Final = 0.1
+"""Share of the time that refreshing in the background may take: after a long one comes a long pause."""
+FOLDER: Final = "index"
+_log = structlog.get_logger("paritree.agent")
+
+
+@dataclass(frozen=True, slots=True)
+class Following:
+    """How a dataset's changes are followed: who does (region and agent), and how often in the background, in seconds.
+
+    ``rest_key`` encrypts the index at rest.
+    """
+
+    name: str
+    interval_s: float = INTERVAL_S
+    rest_key: RestKey | None = None
+
+
+class WarmIndex:
+    """One dataset's durable index and its change source. Thread-safe; close it after use."""
+
+    def __init__(self, copy: Copy, folder: Path, following: Following) -> None:
+        """Raises ConfigError where another process has the folder."""
+        self.copy = copy
+        self.interval_s = following.interval_s
+        self._following = following
+        self._busy = threading.Lock()
+        self._index = DurableIndex.open(folder, identity_of(copy), key=following.rest_key, digester=copy.digester)
+        self._connected: Connected | None = None
+        self._told = ""
+
+    def built(
+        self,
+        executor: Callable[[], AbstractContextManager[Executor]],
+        spool: Path,
+        progress: Callable[[Progress], None],
+        letters: SweepLetters,
+    ) -> Built:
+        """The index with everything that was committed when this was called.
+
+        Where changes cannot be followed, ``spool`` takes the runs of a scan that is good for this time only.
+        Raises ConfigError or SourceError; an error of ``progress`` ends a scan and leaves the index as it was.
+        """
+        with self._busy:
+            began = time.monotonic()
+            try:
+                done = self._refreshed(proven=True)
+                notes = (f"refreshed from {done.changes} changes of {done.keys} keys, nothing was scanned",)
+                state = self._index.view().state
+                return self._as_built(state, done.point, time.monotonic() - began, notes)
+            except (RescanNeeded, Unusable) as why:
+                _log.info("index is built anew", dataset=self.copy.profile.dataset, reason=why.message)
+                return self._scanned(executor, spool, progress, letters, why.message)
+
+    def keep_up(self) -> float:
+        """Refresh in the background, unless a sweep does; seconds until the next time. Raises nothing of the source's.
+
+        An index that has to be built anew waits for the next sweep.
+        """
+        if not self._busy.acquire(blocking=False):
+            return self.interval_s
+        began = time.monotonic()
+        try:
+            self._refreshed(proven=False)
+            lag = self._source.lag() if self._connected else None
+            self._tell(lag.worry if lag else "")
+        except Unusable:
+            pass  # no index yet
+        except ParitreeError as error:
+            self._tell(error.message)
+        finally:
+            self._busy.release()
+        return max(self.interval_s, (time.monotonic() - began) * (1 / DUTY_MAX - 1))
+
+    def forget(self) -> None:
+        """Leave nothing behind at the source. Raises ConfigError or SourceError."""
+        with self._busy:
+            self._open().source.stop()
+
+    def close(self) -> None:
+        """Close the index and the connection; the source goes on keeping what changes."""
+        with self._busy:
+            self._disconnect()
+            self._index.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def _source(self) -> ChangeSource:
+        return self._open().source
+
+    def _open(self) -> Connected:
+        if self._connected is None:
+            self._connected = Connected.open(self.copy, self._following, self._index)
+        return self._connected
+
+    def _disconnect(self) -> None:
+        connected, self._connected = self._connected, None
+        if connected is not None:
+            connected.close()
+
+    def _refreshed(self, *, proven: bool) -> Refreshed:
+        """One refresh; where the connection of the last one is gone, again on a new one."""
+        self._index.view()  # there is one, or Unusable
+        if faults := self._index.view().state.faults:
+            raise RescanNeeded(f"the index is in doubt: {faults[0].place}: {faults[0].reason}")
+        fresh = self._connected is None
+        try:
+            return self._open().refresher.refresh(proven=proven)
+        except RescanNeeded:
+            raise
+        except SourceError as error:
+            self._disconnect()
+            if fresh or not error.retryable:
+                raise
+        return self._open().refresher.refresh(proven=proven)
+
+    def _scanned(
+        self,
+        executor: Callable[[], AbstractContextManager[Executor]],
+        spool: Path,
+        progress: Callable[[Progress], None],
+        letters: SweepLetters,
+        why: str,
+    ) -> Built:
+        """Follow from now on, scan, install."""
+        mark, not_followed = self._started()
+        into = spool if mark is None else self._index.scan_folder
+        with executor() as running:
+            built = build_index(self.copy, running, into, progress, letters, self._following.rest_key)
+        notes = (*built.notes, f"scanned, as changes alone do not do: {why}", *not_followed)
+        if mark is None or built.scan is None:
+            return replace(built, notes=notes)
+        reached = reached_of(mark, point=False, as_of=None)
+        self._index.install(built.scan, reached, engine=built.engine, scan_s=built.scan_s, notes=built.notes)
+        return replace(built, index=self._index.view().index, notes=notes)
+
+    def _started(self) -> tuple[Mark | None, tuple[str, ...]]:
+        """Where the changes that are followed begin, or why they are not."""
+        try:
+            return self._open().source.start(), ()
+        except ConfigError as error:
+            return None, (f"changes are not followed: {error}",)
+        except SourceError as error:
+            if not error.retryable:
+                raise
+            self._disconnect()
+            return None, (f"changes are not followed yet: {error}",)
+
+    def _as_built(self, state: State, point: bool, scan_s: float, notes: Sequence[str]) -> Built:
+        view = self._index.view()
+        return Built(
+            index=view.index,
+            position=Position(state.reached.position.text, point),
+            dead=dead_of(state),
+            engine=state.engine,
+            scan_s=scan_s,
+            shards=len(state.shards),
+            notes=(*state.notes, *notes),
+        )
+
+    def _tell(self, worry: str) -> None:
+        """Log what is new to worry about."""
+        if worry and worry != self._told:
+            _log.warning("changes are not followed as they should be", dataset=self.copy.profile.dataset, reason=worry)
+        self._told = worry
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """What following has open at the source."""
+
+    connector: Connector
+    source: ChangeSource
+    refresher: Refresher
+
+    @classmethod
+    def open(cls, copy: Copy, following: Following, index: DurableIndex) -> Connected:
+        """Connect. Raises ConfigError or SourceError."""
+        with ExitStack() as opened:
+            connector = opened.enter_context(connect(copy.source))
+            source = opened.enter_context(connector.changes(copy.binding, following.name))
+            refresher = Refresher(copy, connector, source, index)
+            opened.pop_all()
+        return cls(connector, source, refresher)
+
+    def close(self) -> None:
+        """Close both."""
+        self.source.close()
+        self.connector.close()
+
+
+def identity_of(copy: Copy) -> Identity:
+    """What an index of this copy is of."""
+    profile = copy.profile
+    return Identity(
+        dataset=profile.dataset,
+        profile_id=profile.profile_id,
+        canonical_version=CANONICAL_VERSION,
+        binding_id=copy.binding.binding_id,
+        key_id=copy.keys.key_id,
+        source_id=hashlib.blake2b(copy.source.url.encode(), digest_size=16).digest(),
+        ruled=any(profile.columns[name] != profile.columns[name].bare for name in profile.key),
+    )
+
+
+def dead_of(state: State) -> DeadLetters:
+    """The dead letters of an index."""
+    keyless: dict[str, int] = {}
+    for shard in state.shards.values():
+        for reason, count in shard.keyless.items():
+            keyless[reason] = keyless.get(reason, 0) + count
+    reasons = {reason: state.dead.get(reason, 0) + keyless.get(reason, 0) for reason in {**state.dead, **keyless}}
+    listed = dict(sorted(reasons.items(), key=lambda item: -item[1])[: limits.REASONS_LISTED])
+    rest = sum(reasons.values()) - sum(listed.values())
+    if rest:
+        listed[OTHER_REASONS] = listed.get(OTHER_REASONS, 0) + rest
+    return DeadLetters(sum(state.dead.values()), sum(keyless.values()), listed)
