@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
-import re
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -25,8 +23,10 @@ from edge_agent.parts import list_parts, node_parts, reveal_parts, sketch_parts
 from edge_agent.policy import Policy
 from edge_agent.recall import Recall
 from edge_agent.scoping import narrowed
+from edge_agent.spool import folder_name
 from edge_agent.telling import Teller, detail_parts
 from edge_agent.tokens import TokenBook
+from edge_agent.warm import WarmIndex
 from paritree.core.display import key_to_json
 from paritree.core.errors import ConfigError, ParitreeError, PeerError, SourceError
 from paritree.core.messages import (
@@ -94,7 +94,8 @@ class Service:
     """Implements ``paritree.wire.link.AgentService`` over the copies that this region holds.
 
     ``executor`` opens the executor of one scan; it is called in a worker thread. ``desk`` keeps the dead letters;
-    without one they are counted only. ``scopes`` are those of the datasets, by dataset and name.
+    without one they are counted only. ``scopes`` are those of the datasets, by dataset and name,
+    ``warm`` the indexes that outlive sweeps; both are by dataset, and the caller closes them.
     """
 
     def __init__(
@@ -109,8 +110,10 @@ class Service:
         policy: Policy,
         desk: LetterDesk | None = None,
         scopes: Mapping[str, Mapping[str, Scope]] | None = None,
+        warm: Mapping[str, WarmIndex] | None = None,
     ) -> None:
         self._scopes = scopes or {}
+        self._warm = warm or {}
         self._desk = desk
         self._region, self._agent, self._instance = region, agent, instance
         self._copies = copies
@@ -118,7 +121,7 @@ class Service:
         self._executor = executor
         self._policy = policy
         self._sweeps: dict[str, OpenSweep] = {}
-        self._books = {name: TokenBook(spool / _folder(name) / "tokens") for name in copies}
+        self._books = {name: TokenBook(spool / folder_name(name) / "tokens") for name in copies}
 
     def hello(self) -> Hello:
         """Who this agent is and what it serves."""
@@ -162,7 +165,7 @@ class Service:
             case AskReveal():
                 parts = self._reveal(sweep, body)
             case AskKeep():
-                folder = self._spool / _folder(sweep.header.dataset) / "kept"
+                folder = self._spool / folder_name(sweep.header.dataset) / "kept"
                 parts = keep_parts(sweep.header, sweep.built.index, sweep.copy.profile, folder, body)
         async for part in _in_thread(parts):
             yield part
@@ -217,7 +220,7 @@ class Service:
         part = narrowed(copy, header, self._scopes.get(begin.dataset, {}), begin)
         if isinstance(part, Refusal):
             return part
-        return OpenSweep(*part, self._spool / _folder(begin.dataset) / _folder(sweep_id))
+        return OpenSweep(*part, self._spool / folder_name(begin.dataset) / folder_name(sweep_id))
 
     def _build(self, sweep: OpenSweep) -> Built:
         def note(progress: Progress) -> None:
@@ -226,9 +229,12 @@ class Service:
             sweep.progress = progress
 
         try:
+            store = None if self._desk is None else self._desk.store
+            letters = SweepLetters(store, sweep.copy.profile, sweep.copy.keys, sweep.header.sweep_id)
+            warm = self._warm.get(sweep.header.dataset)
+            if warm is not None and sweep.copy.binding.bucket is None:
+                return warm.built(self._executor, sweep.spool, note, letters)
             with self._executor() as executor:
-                store = None if self._desk is None else self._desk.store
-                letters = SweepLetters(store, sweep.copy.profile, sweep.copy.keys, sweep.header.sweep_id)
                 return build_index(sweep.copy, executor, sweep.spool, note, letters)
         except BaseException:
             discard(sweep.spool)  # a sweep that failed leaves no runs behind; its dead letters stay
@@ -337,9 +343,3 @@ async def _in_thread(parts: Iterator[ReplyBody]) -> AsyncIterator[ReplyBody]:
     done = object()
     while (part := await asyncio.to_thread(next, parts, done)) is not done:
         yield part  # type: ignore[misc]
-
-
-def _folder(name: str) -> str:
-    """A file name for a dataset or sweep id: readable, and never a path."""
-    safe = re.sub(r"[^A-Za-z0-9_-]", "_", name)[:60]
-    return safe if safe == name else f"{safe}-{hashlib.blake2b(name.encode(), digest_size=4).hexdigest()}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import re
 from collections.abc import Iterator
@@ -21,7 +22,8 @@ RUN_NAME: Final = re.compile(r"\d{6,}\.(run|partial|letters|letters\.partial)\Z"
 def held_spool(folder: Path) -> Iterator[None]:
     """Make the folder (readable by its owner only), lock it, and remove the indexes of sweeps that died with a process.
 
-    Layout: ``<dataset>/tokens`` is the token book and stays, ``<dataset>/<sweep>/`` are the runs of one sweep.
+    Layout: ``<dataset>/tokens`` is the token book and stays, so does ``<dataset>/index/durable/``, the index that
+    outlives sweeps; ``<dataset>/<sweep>/`` are the runs of one sweep.
     Raises ConfigError when the folder cannot be used, or another agent uses it.
     """
     try:
@@ -40,6 +42,22 @@ def held_spool(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def dataset_folder(spool: Path, dataset: str) -> Path:
+    """What the spool has of one dataset."""
+    return spool / folder_name(dataset)
+
+
+def index_folder(spool: Path, dataset: str) -> Path:
+    """The dataset's durable index. One folder deeper than the runs of sweeps, which are removed at the start."""
+    return dataset_folder(spool, dataset) / "index" / "durable"
+
+
+def folder_name(name: str) -> str:
+    """A file name for a dataset or sweep id: readable, and never a path."""
+    safe = re.sub(r"[^A-Za-z0-9_-]", "_", name)[:60]
+    return safe if safe == name else f"{safe}-{hashlib.blake2b(name.encode(), digest_size=4).hexdigest()}"
 
 
 def _lock(handle: int, folder: Path) -> None:

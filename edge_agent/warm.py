@@ -40,7 +40,6 @@ INTERVAL_S: Final = 5.0
 """Between two refreshes in the background, unless told otherwise."""
 DUTY_MAX: Final = 0.1
 """Share of the time that refreshing in the background may take: after a long one comes a long pause."""
-FOLDER: Final = "index"
 _log = structlog.get_logger("paritree.agent")
 
 

@@ -19,7 +19,7 @@ from edge_agent.connectors.postgresql import slot
 from edge_agent.executors import SerialExecutor
 from edge_agent.letters.sweep import SweepLetters
 from edge_agent.refresh import Refresher
-from edge_agent.warm import FOLDER, Following, WarmIndex
+from edge_agent.warm import Following, WarmIndex
 from paritree.core.digest import DatasetKeys
 from paritree.core.errors import ConfigError, SourceError
 from paritree.core.profile import Binding, Profile
@@ -42,7 +42,7 @@ class Warm:
         self.scans = 0
 
     def opened(self) -> WarmIndex:
-        return WarmIndex(self.copy, self.folder / FOLDER, self.following)
+        return WarmIndex(self.copy, self.folder / "index", self.following)
 
     def built(self) -> Built:
         """What a sweep would get, which is what a scan of the same moment gives."""
