@@ -23,6 +23,8 @@ from edge_agent.service import Service
 from edge_agent.session import AgentSession
 from edge_agent.spool import held_spool
 from edge_agent.tunnel import Leading, straight, through
+from edge_agent.upkeep import keep_up, warm_indexes
+from edge_agent.warm import WarmIndex
 from paritree.config.agent import AgentConfig, Connection, Held, held
 from paritree.config.scopes import scopes_of
 from paritree.config.toml import near
@@ -52,9 +54,14 @@ def run_agent(config: AgentConfig) -> int:
     tls = agent_tls(config)
     copies = copies_of(config)
     _compile(copies)
-    with held_spool(config.spool), SharedExecutor(executor_of(config)) as shared:
+    with (
+        held_spool(config.spool),
+        SharedExecutor(executor_of(config)) as shared,
+        warm_indexes(config, copies) as indexes,
+    ):
         desk = desk_of(config, copies, shared.lend)
-        return asyncio.run(_serve(service_of(config, copies, shared.lend, desk), desk, config, tls))
+        service = service_of(config, copies, shared.lend, desk, indexes)
+        return asyncio.run(_serve(service, desk, indexes, config, tls))
 
 
 def _compile(copies: Mapping[str, Copy]) -> None:
@@ -83,7 +90,11 @@ def agent_tls(config: AgentConfig) -> Tls:
 
 
 def service_of(
-    config: AgentConfig, copies: Mapping[str, Copy], executor: Callable[[], Executor], desk: LetterDesk | None = None
+    config: AgentConfig,
+    copies: Mapping[str, Copy],
+    executor: Callable[[], Executor],
+    desk: LetterDesk | None = None,
+    indexes: Mapping[str, WarmIndex] | None = None,
 ) -> Service:
     """The service over these copies, under the configured policy; ``executor`` is opened for every scan."""
     return Service(
@@ -96,6 +107,7 @@ def service_of(
         policy=policy_of(config),
         desk=desk,
         scopes=scopes_of(config.scopes, {name: copy.profile for name, copy in copies.items()}, config.file),
+        warm=indexes,
     )
 
 
@@ -205,23 +217,28 @@ def executor_of(config: AgentConfig) -> Callable[[], Executor]:
     return lambda: open_executor(said.kind, said.workers, dask)
 
 
-async def _serve(service: Service, desk: LetterDesk, config: AgentConfig, tls: Tls) -> int:
+async def _serve(
+    service: Service, desk: LetterDesk, indexes: Mapping[str, WarmIndex], config: AgentConfig, tls: Tls
+) -> int:
     address, leading = Address.parse(config.coordinator.address), leading_of(config)
     session = AgentSession(service, address, tls, rng=random.Random(), leading=leading, unreadable=desk.unreadable)
     stopped: asyncio.Future[signal.Signals] = asyncio.get_running_loop().create_future()
     _log.info("agent started", region=config.region, agent=config.name, datasets=len(service.hello().datasets))
     running = asyncio.create_task(session.run())
+    keeping_up = asyncio.create_task(keep_up(indexes))
     with signals(stopped):
-        waiting: set[asyncio.Future[Any]] = {running, stopped}
+        waiting: set[asyncio.Future[Any]] = {running, keeping_up, stopped}
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
     try:
-        if running.done():
-            running.result()
-            return 0
+        for task in (running, keeping_up):
+            if task.done():
+                task.result()
+                return 0
         _log.info("agent stopping", signal=stopped.result().name)
         return exit_code(stopped.result())
     finally:
         running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
+        keeping_up.cancel()
+        await asyncio.gather(running, keeping_up, return_exceptions=True)
         await service.close()
         _log.info("agent stopped")

@@ -45,6 +45,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from paritree.config.datasets import Dataset, load_datasets
+from paritree.config.following import RefreshesConfig
 from paritree.config.mistakes import Fault
 from paritree.config.scopes import ScopesConfig
 from paritree.config.settings import Address, ConfigPath, FileSettings, Part, SecretSpec, placed
@@ -264,6 +265,8 @@ class AgentConfig(FileSettings):
     """How sources are spared."""
     scopes: ScopesConfig = Field(default_factory=dict)
     """How datasets are cut into buckets, by dataset and name: ``[scopes.DATASET.NAME]``."""
+    refresh: RefreshesConfig = Field(default_factory=dict)
+    """Datasets whose index outlives sweeps and follows its table's changes: ``[refresh.DATASET]``."""
     shard_rows: int = Field(default=SHARD_ROWS, ge=1, le=100_000_000)
     """Rows of one shard's task."""
     statement_timeout_s: float | None = Field(default=None, ge=1, le=86_400, allow_inf_nan=False)

@@ -1,0 +1,54 @@
+"""The indexes of an agent that outlive sweeps: opened with the agent, kept up to date in the background."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+
+from edge_agent.build import Copy
+from edge_agent.connectors.contract import Connector
+from edge_agent.connectors.registry import connector_class
+from edge_agent.spool import index_folder
+from edge_agent.warm import Following, WarmIndex
+from paritree.config.agent import AgentConfig
+from paritree.config.toml import near
+from paritree.core.errors import ConfigError
+
+
+@contextmanager
+def warm_indexes(config: AgentConfig, copies: Mapping[str, Copy]) -> Iterator[dict[str, WarmIndex]]:
+    """The indexes of the datasets that are followed, by dataset. Raises ConfigError."""
+    with ExitStack() as opened:
+        yield {name: opened.enter_context(warm_index(config, copies, name)) for name in config.refresh}
+
+
+def warm_index(config: AgentConfig, copies: Mapping[str, Copy], dataset: str) -> WarmIndex:
+    """One of them. Raises ConfigError for a dataset that the agent has not, or whose engine tells no changes."""
+    if dataset not in copies:
+        raise ConfigError(
+            f"{config.file}: refresh.{dataset}: no dataset '{dataset}' in region {config.region}",
+            next_step=near(dataset, copies),
+        )
+    copy = copies[dataset]
+    kind = connector_class(copy.source.url)
+    if kind.changes is Connector.changes:
+        raise ConfigError(
+            f"{config.file}: refresh.{dataset}: {kind.engine} has no replication slots",
+            next_step=f"remove [refresh.{dataset}]: the dataset is scanned instead",
+        )
+    following = Following(f"{config.region}/{config.name}", config.refresh[dataset].interval_s)
+    return WarmIndex(copy, index_folder(config.spool, dataset), following)
+
+
+async def keep_up(indexes: Mapping[str, WarmIndex]) -> None:
+    """Refresh each index at its interval, until cancelled; what the source refuses is logged and tried again."""
+    await asyncio.gather(*(_keep_up(index) for index in indexes.values()))
+    await asyncio.Event().wait()
+
+
+async def _keep_up(index: WarmIndex) -> None:
+    pause_s = index.interval_s
+    while True:
+        await asyncio.sleep(pause_s)
+        pause_s = await asyncio.to_thread(index.keep_up)

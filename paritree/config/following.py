@@ -1,0 +1,31 @@
+"""The datasets of an agent whose index outlives sweeps, because their tables tell what has changed::
+
+    [refresh.orders]
+    changes = "slot"
+
+A logical replication slot (PostgreSQL) makes the server keep its log until this agent has read it, also while the
+agent is away: bound that with the server's ``max_slot_wal_keep_size``, and drop the slot of a dataset that is no longer
+followed (``paritree agent unfollow``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import Field
+
+from paritree.config.settings import Part
+
+
+class RefreshConfig(Part):
+    """How one dataset's index is kept up to date."""
+
+    changes: Literal["slot"]
+    """Where changes come from: ``slot``, a logical replication slot of the table's PostgreSQL database."""
+    interval_s: float = Field(default=5.0, ge=0.1, le=3_600, allow_inf_nan=False)
+    """Seconds between two refreshes in the background; default 5. A sweep refreshes when it begins, too."""
+
+
+RefreshesConfig = Mapping[str, RefreshConfig]
+"""By dataset."""
