@@ -18,7 +18,6 @@ import structlog
 from coordinator.asking import Exchanges, RegionLost
 from coordinator.course import Course, Surroundings, tallies_as_json
 from coordinator.exchanges import (
-    check_headers,
     check_ready,
     gather,
     nodes,
@@ -44,14 +43,11 @@ from paritree.core.messages import (
     Look,
     Progress,
     Ready,
-    ReplyBody,
-    RequestBody,
 )
 from paritree.core.profile import CANONICAL_VERSION, Profile
 from paritree.core.ranges import Apart, RangeFinding, far_apart
 from paritree.core.recollection import LookAsk
 from paritree.core.sampling import Sampled, range_finding
-from paritree.core.shown import Misfit
 from paritree.core.suspects import Fate, Suspect
 from paritree.wire.link import RegionLink
 
@@ -106,6 +102,7 @@ class Sweep:
     _rounds: int = field(init=False, default=0)
     _rows: dict[str, int] = field(init=False, default_factory=dict)
     _ranged: RangeFinding | None = field(init=False, default=None)
+    _spans: dict[str, float] = field(init=False, default_factory=dict)
     _views: dict[str, View] = field(init=False, default_factory=dict)
     _looks: list[Looks] = field(init=False, default_factory=list)
     _found: tuple[list[Suspect], dict[str, str]] = field(init=False, default_factory=lambda: ([], {}))
@@ -144,6 +141,7 @@ class Sweep:
 
     async def _drive(self) -> None:
         await self._begin()
+        self._spans["ready_s"] = self._course.journal.clock()
         self._exclude_other_headers()
         self._found = await self._compare()
 
@@ -260,7 +258,9 @@ class Sweep:
             outcome = Outcome((), {}, self._rounds)
             try:
                 if len(near) >= limits.REGIONS_MIN:
+                    began = self._course.journal.clock()
                     outcome = await self._descend(near)
+                    self._spans["compared_s"] = self._course.journal.clock() - began
                 if outcome.broken or outcome.crowded:
                     crowded.update(outcome.crowded)
                     for name, reason in outcome.broken.items():
@@ -339,16 +339,11 @@ class Sweep:
         return await self._kept({name: self._ask_look(name, ask) for name, ask in asks.items()})
 
     async def _ask_look(self, name: str, ask: AskDetail | LookAsk) -> list[Look]:
-        async def put(request: RequestBody) -> Sequence[ReplyBody]:
-            parts = await self._exchanges.parts(name, request, lambda p: self.on_progress(name, "look", p))
-            check_headers(name, parts, self._comparable[name].header)
-            return parts
+        def told(progress: Progress) -> None:
+            self.on_progress(name, "look", progress)
 
         view = self._views.setdefault(name, View(self._columns.row))
-        try:
-            return await (view.first(put, ask) if isinstance(ask, AskDetail) else view.again(put, ask))
-        except Misfit as misfit:
-            raise RegionLost(name, str(misfit)) from None
+        return await view.looks(self._exchanges, self._comparable[name].header, name, ask, told)
 
     async def _reveal(self, conclusion: Conclusion) -> dict[bytes, dict[str, Any]]:
         """Clear keys from the regions whose policy grants them, when a purpose was stated."""
@@ -390,6 +385,7 @@ class Sweep:
             rounds=self._rounds,
             bytes_by_class=by_class,
             elapsed_s=self._course.journal.clock(),
+            spans=self._spans,
             limit=self.options.limit,
             clear=clear,
             notes=notes,

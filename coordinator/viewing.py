@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
-from coordinator.exchanges import detail_chunks
-from paritree.core.messages import AskAgain, AskDetail, Details, Look, ReplyBody, RequestBody
+from coordinator.asking import Exchanges, RegionLost
+from coordinator.exchanges import check_headers, detail_chunks
+from paritree.core.messages import AskAgain, AskDetail, Details, Header, Look, Progress, ReplyBody, RequestBody
 from paritree.core.recollection import Asking, LookAsk, Recollection, told_of
 from paritree.core.shown import Misfit, Row, looks_of, names_of
 
@@ -24,6 +25,26 @@ class View:
 
     row: Row
     recollection: Recollection = field(default_factory=Recollection)
+
+    async def looks(
+        self,
+        exchanges: Exchanges,
+        header: Header,
+        region: str,
+        wanted: AskDetail | LookAsk,
+        told: Callable[[Progress], None],
+    ) -> list[Look]:
+        """The first look or a later one, from the region's link. Raises RegionLost."""
+
+        async def ask(request: RequestBody) -> Sequence[ReplyBody]:
+            parts = await exchanges.parts(region, request, told)
+            check_headers(region, parts, header)
+            return parts
+
+        try:
+            return await (self.first(ask, wanted) if isinstance(wanted, AskDetail) else self.again(ask, wanted))
+        except Misfit as misfit:
+            raise RegionLost(region, str(misfit)) from None
 
     async def first(self, ask: Ask, request: AskDetail) -> list[Look]:
         """The first look: what the region holds under some ks. Raises Misfit, and what ``ask`` raises."""

@@ -22,8 +22,8 @@ LEAF_BITS_MAX: Final = 40
 NODES_A_REQUEST_MAX: Final = 65_536
 """Nodes named in one request: 512 KiB of prefixes."""
 
-KEYS_A_DETAIL_MAX: Final = 8_192
-"""Keys of one detail exchange: with 16-byte digests and 40 column digests an answer stays below a few MiB."""
+KEYS_A_DETAIL_MAX: Final = 16_384
+"""Keys of one detail exchange: an answer stays below a few MiB even with 40 column digests of each."""
 
 ENTRIES_MAX: Final = 1 << 16
 """Entries of one remembered answer: what KEYS_A_DETAIL_MAX names may have grown to, with room."""

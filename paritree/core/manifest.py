@@ -163,6 +163,7 @@ class ReportContext:
     """What the report says beside the conclusion. ``clear`` are granted keys by key digest.
 
     ``tolerance`` is the text of each tolerant column's tolerance. ``scope`` and ``bucket``: only that was swept.
+    ``spans`` are seconds: until all indexes were ready, and from then to the end of the detail round, looks left out.
     """
 
     dataset: str
@@ -179,6 +180,7 @@ class ReportContext:
     tolerance: Mapping[str, str] = field(default_factory=dict)
     scope: str = ""
     bucket: bytes = b""
+    spans: Mapping[str, float] = field(default_factory=dict)
 
 
 def report(conclusion: Conclusion, context: ReportContext) -> dict[str, Any]:
@@ -228,6 +230,7 @@ def report(conclusion: Conclusion, context: ReportContext) -> dict[str, Any]:
         "unsettled_keys": [key_entry(s) for s in conclusion.unsettled_keys[: context.limit]],
         "notes": list(context.notes),
         "elapsed_s": round(context.elapsed_s, 3),
+        "spans": {name: round(seconds, 3) for name, seconds in context.spans.items()},
     }
 
 

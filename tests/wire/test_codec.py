@@ -222,7 +222,7 @@ HOSTILE_REPLIES: dict[str, tuple[bytes, str]] = {
         reply(details=pb.Details(header=H, looks=[pb.Look(key_digest=b"x" * 16, columns=b"y" * 9)])),
         "multiple of 8",
     ),
-    "more names than a table has": (table(names=8_193), "more than 8192 names"),
+    "more names than a table has": (table(names=16_385), "more than 16384 names"),
     "a short bitmap": (table(names=9, plain=b"\1"), "a bit a name"),
     "bits beyond the names": (table(names=3, same=b"\x08"), "a bit a name"),
     "plain and the same": (table(names=1, plain=b"\1", same=b"\1", tails=P8, digests=P8 * 2), "contradict"),
@@ -283,7 +283,7 @@ HOSTILE_REQUESTS: dict[str, tuple[bytes, str]] = {
     "too many cells": (asked(sketch=pb.AskSketch(cells=(1 << 20) + 1, prefixes=P8)), "cells is not between 1 and"),
     "sketch of one node twice": (asked(sketch=pb.AskSketch(cells=96, bits=3, prefixes=bytes(16))), "ascending"),
     "sketch outside of its bits": (asked(sketch=pb.AskSketch(cells=9, prefixes=b"\1" + bytes(7))), "not below 2^bits"),
-    "too many keys": (asked(detail=pb.AskDetail(ks=bytes(8 * 8_193))), "more than 8192"),
+    "too many keys": (asked(detail=pb.AskDetail(ks=bytes(8 * 16_385))), "more than 16384"),
     "key digests of 15 bytes": (asked(detail=pb.AskDetail(key_digests=bytes(15))), "multiple of 16"),
     "a key sealed twice": (
         asked(detail=pb.AskDetail(sealed=[pb.SealedKey(key_digest=b"x" * 16, ciphertext=b"c")] * 2)),
