@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_agent.connections import connections_of
-from edge_agent.connectors.contract import Connector, Position, Shard, Source
+from edge_agent.connectors.contract import Connector, Plan, Position, Shard, Source
 from edge_agent.connectors.registry import connect
 from edge_agent.executors import Executor
 from edge_agent.index.changes import ScannedShard
@@ -20,11 +20,14 @@ from edge_agent.index.index import Index
 from edge_agent.index.installing import Scan
 from edge_agent.index.rest import RestKey
 from edge_agent.index.run import Run
+from edge_agent.kept import Kept
+from edge_agent.kept import discard as discard
 from edge_agent.letters.sweep import SweepLetters
 from edge_agent.pace import NOT_WAITED, UNLIMITED, LoadWatch, Throttle, Waited
+from edge_agent.resumption import Resumption, result_of
 from edge_agent.scan import ScanTask, ShardResult, scan_shard
 from edge_agent.sharing import lent
-from edge_agent.snapshots import Snapshots
+from edge_agent.snapshots import Past, Snapshots
 from paritree.core import limits
 from paritree.core.digest import DatasetKeys
 from paritree.core.errors import InvariantBroken
@@ -73,28 +76,32 @@ def build_index(
     progress: Callable[[Progress], None],
     letters: SweepLetters | None = None,
     rest_key: RestKey | None = None,
+    kept: Kept | None = None,
 ) -> Built:
     """Scan every shard into runs below ``spool``; ``letters`` keeps the dead letters (None: they are counted only).
 
-    With ``rest_key`` the runs are encrypted.
+    With ``rest_key`` the runs are encrypted. ``kept`` remembers what was read, for whoever builds the same again after
+    an interruption: then the rest is read, and of what had been read the rows that changed since.
     Raises ConfigError before any scan, SourceError during it; SchemaDrift where the table is another one than before.
     """
     began = time.monotonic()
     spool.mkdir(parents=True, exist_ok=True, mode=0o700)
     gathered = Gathered(rest_key)
     letters = letters or SweepLetters(None, copy.profile, copy.keys, "")
+    resumption = Resumption(kept, letters, copy.digester, rest_key)
     with connect(copy.source) as connector:
         schema = letters.described(connector, copy.binding)
         with (
             letters.unreadable(),
             letters.steady(connector, copy.binding, schema) as demand_same_schema,
-            open_snapshots(copy, connector, executor) as snapshots,
+            open_snapshots(copy, connector, executor, resumption.past) as snapshots,
             lent_to(copy, connector) as name,
         ):
 
             def tell() -> None:  # and be told, by an exception, that nobody wants the rest
                 progress(Progress(len(gathered.runs), snapshots.total, gathered.rows))
 
+            resumption.begun(snapshots, gathered)
             tell()
             watch = LoadWatch(copy.throttle, lambda: load_of(copy, connector), alive=tell)
             results = snapshots.results(
@@ -107,8 +114,9 @@ def build_index(
             for result in results:
                 letters.take(result.run_path)
                 gathered.add(result)
+                resumption.scanned(snapshots, result, gathered.scanned[-1].as_of)
                 tell()
-            if len(gathered.runs) != snapshots.given:
+            if len(gathered.runs) != snapshots.given + resumption.runs:
                 raise InvariantBroken(f"{snapshots.given} shards were scanned into {len(gathered.runs)} runs")
             position = snapshots.position()
             demand_same_schema()
@@ -116,17 +124,44 @@ def build_index(
             letters.scanned()
         waited = gathered.waited + Waited(load_s=watch.waited_s)
         unheld = "" if schema.consistent else "shards were read one after the other, not from one snapshot"
-        return Built(
+        # Of rows that were read twice the older version is in its run: good for one sweep, not for an index that stays.
+        lasting = not resumption.runs or len(snapshots.plans) == 1
+        built = Built(
             index=gathered.index(copy.digester),
             position=position,
-            dead=DeadLetters(gathered.keyed, gathered.keyless, _listed(gathered.reasons)),
+            dead=gathered.dead,
             engine=connector.engine,
             scan_s=time.monotonic() - began,
             shards=len(gathered.runs),
             notes=tuple(filter(None, (unheld, snapshots.note(), waited.note(), unasked(connector, copy.binding)))),
             waited=waited,
-            scan=Scan(gathered.scanned, gathered.sums, gathered.probe),
+            scan=Scan(gathered.scanned, gathered.sums, gathered.probe) if lasting else None,
         )
+        resumption.built(built.position, built.engine, built.scan_s, built.notes)
+        return built
+
+
+def built_before(copy: Copy, kept: Kept, rest_key: RestKey | None = None) -> Built | None:
+    """The index that an earlier process had built, from its runs; None where it had not, or they are not whole."""
+    if kept.built is None:
+        return None
+    gathered = Gathered(rest_key)
+    for done in kept.done:
+        result = result_of(done, kept.folder, copy.digester, rest_key)
+        if result is None:
+            return None
+        gathered.under_way[done.number] = kept.shards[done.base], done.as_of
+        gathered.add(result)
+    said = kept.built
+    return Built(
+        index=gathered.index(copy.digester),
+        position=Position(said["position"], said["point"]),
+        dead=gathered.dead,
+        engine=said["engine"],
+        scan_s=said["scan_s"],
+        shards=len(gathered.runs),
+        notes=tuple(said["notes"]),
+    )
 
 
 @dataclass(slots=True)
@@ -166,6 +201,13 @@ class Gathered:
         self.waited += result.waited
         self.runs[result.shard] = Run(result.run_path, self.rest_key)
 
+    @property
+    def dead(self) -> DeadLetters:
+        """The dead letters of all shards."""
+        listed = dict(self.reasons.most_common(limits.REASONS_LISTED))
+        rest = sum(self.reasons.values()) - sum(listed.values())
+        return DeadLetters(self.keyed, self.keyless, {**listed, OTHER_REASONS: rest} if rest else listed)
+
     def index(self, digester: str) -> Index:
         """The index over all runs, in the order of the shards."""
         return Index([self.runs[number] for number in sorted(self.runs)], self.sums, self.probe, digester)
@@ -178,10 +220,20 @@ def unasked(connector: Connector, binding: Binding) -> str:
     return "rows of other buckets were read too, and left out at the agent: the source cannot be asked for this bucket"
 
 
-def open_snapshots(copy: Copy, connector: Connector, executor: Executor) -> Snapshots[Any]:
-    """A plan of the copy, with shards that its rate allows, in snapshots no older than its limit."""
+def open_snapshots(
+    copy: Copy, connector: Connector, executor: Executor, past: Callable[[Plan], Past | None] = lambda _: None
+) -> Snapshots[Any]:
+    """A plan of the copy, with shards that its rate allows, in snapshots no older than its limit.
+
+    ``past`` says what of the plan's shards was read before.
+    """
     shard_rows = copy.throttle.shard_rows(copy.shard_rows, executor.workers)
-    return Snapshots(connector.plan(copy.binding, shard_rows), copy.throttle.snapshot_max_s)
+    plan = connector.plan(copy.binding, shard_rows)
+    try:
+        return Snapshots(plan, copy.throttle.snapshot_max_s, past=past(plan))
+    except BaseException:
+        plan.close()
+        raise
 
 
 def lent_to(copy: Copy, connector: Connector) -> AbstractContextManager[str]:
@@ -211,17 +263,3 @@ def _task(
         lent=lent,
         rest_key=rest_key,
     )
-
-
-def _listed(reasons: Counter[str]) -> dict[str, int]:
-    listed = dict(reasons.most_common(limits.REASONS_LISTED))
-    rest = sum(reasons.values()) - sum(listed.values())
-    return {**listed, OTHER_REASONS: rest} if rest else listed
-
-
-def discard(spool: Path) -> None:
-    """Delete the runs of a finished sweep, and dead letters that did not reach the store: its next scan finds them."""
-    for left in (*spool.glob("*.run"), *spool.glob("*.partial"), *spool.glob("*.letters")):
-        left.unlink(missing_ok=True)
-    with contextlib.suppress(OSError):
-        spool.rmdir()

@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_agent.build import Copy, build_index, discard
+from edge_agent.build import Copy, build_index
 from edge_agent.connections import connections_of
 from edge_agent.connectors.registry import connect
 from edge_agent.executors import Executor
+from edge_agent.kept import discard
 from edge_agent.letters.found import Found, opened, row_found
 from edge_agent.letters.store import Kept, LetterStore
 from edge_agent.letters.sweep import SweepLetters

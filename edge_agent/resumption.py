@@ -1,0 +1,135 @@
+"""A scan that goes on where an earlier process, or an interrupted one, was: what it has read is not read again.
+
+Its shards were read in a snapshot that is gone. So they are followed by the rows that changed since, where rows can
+move between shards, as when a scan takes longer than a snapshot may be held (``edge_agent.snapshots``); the position
+is then the interval from the first snapshot to the last, and rows read in two versions are suspects that are looked at
+again. Where an engine cannot tell what changed, finished shards count only while nothing was written at all.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from edge_agent.connectors.contract import Plan, Position
+from edge_agent.index.rest import RestKey
+from edge_agent.index.run import Run
+from edge_agent.kept import Done, Kept
+from edge_agent.letters.sweep import SweepLetters
+from edge_agent.scan import ShardResult
+from edge_agent.sketching import probe_of
+from edge_agent.snapshots import Past, Snapshots
+from paritree.core import limits
+from paritree.core.errors import SourceError
+from paritree.core.leaves import leaf_sums
+
+if TYPE_CHECKING:
+    from edge_agent.build import Gathered
+
+_log = structlog.get_logger("paritree.agent")
+
+
+class Resumption:
+    """One build over ``kept``; without it nothing is remembered."""
+
+    def __init__(
+        self, kept: Kept | None, letters: SweepLetters, digester: str, rest_key: RestKey | None = None
+    ) -> None:
+        self._kept = kept
+        self._letters = letters
+        self._digester = digester
+        self._rest_key = rest_key
+        self._found: list[tuple[Done, ShardResult]] = []
+        self._plans = 0
+
+    @property
+    def runs(self) -> int:
+        """Runs of before that are used."""
+        return len(self._found)
+
+    def past(self, plan: Plan) -> Past | None:
+        """What of the shards was read before; ``plan``, just made, goes on with those."""
+        kept = self._kept
+        if kept is None or not kept.done:
+            return None
+        whole = [(done, result_of(done, kept.folder, self._digester, self._rest_key)) for done in kept.done]
+        damaged = {done.base for done, result in whole if result is None}
+        usable = [(done, result) for done, result in whole if result is not None and done.base not in damaged]
+        earlier = plan.take_up(kept.plans, kept.shards) if usable else None
+        if earlier is None:
+            _log.info("the scan begins anew: the table was written, or the runs are damaged", sweep=kept.folder.name)
+            return None
+        self._found = usable
+        self._plans = len(kept.plans) if earlier else 0
+        self._letters.goes_on(kept.letters_since_us)
+        read_in: dict[int, int] = {}
+        for done, _ in usable:
+            read_in[done.base] = max(read_in.get(done.base, 0), done.plan if earlier else 0)
+        _log.info("the scan goes on", shards=len(read_in), of=len(plan.shards), sweep=kept.folder.name)
+        passes = 1 + max(done.number for done, _ in usable) // max(1, len(plan.shards))
+        return Past(earlier, read_in, passes)
+
+    def begun(self, snapshots: Snapshots[Any], gathered: Gathered) -> None:
+        """The plan is made: take the runs of before into the index, and remember how the table was cut."""
+        shards = snapshots.plans[-1].shards
+        for done, result in self._found:
+            gathered.under_way[done.number] = shards[done.base], done.as_of
+            gathered.add(result)
+        if self._kept is None:
+            return
+        if not self._found:
+            for ending in ("run", "letters"):
+                for left in self._kept.folder.glob(f"*.{ending}"):
+                    left.unlink(missing_ok=True)
+            self._kept.note_shards(shards)
+        self._note_plans(snapshots.plans)
+
+    def scanned(self, snapshots: Snapshots[Any], result: ShardResult, as_of: float) -> None:
+        """A shard was read; its scan began at ``as_of``."""
+        self._note_plans(snapshots.plans)
+        if self._kept is not None:
+            number, of = result.shard, max(1, len(snapshots.plans[0].shards))
+            dead = result.dead_keyed, result.dead_keyless, dict(result.reasons)
+            self._kept.note_done(Done(number, number % of, snapshots.read_by, as_of, result.rows, *dead))
+
+    def built(self, position: Position, engine: str, scan_s: float, notes: Sequence[str]) -> None:
+        """Everything was read."""
+        if self._kept is not None:
+            said = {"position": position.text, "point": position.point, "engine": engine, "scan_s": scan_s}
+            self._kept.note_built({**said, "notes": list(notes)})
+
+    def _note_plans(self, plans: Sequence[Plan]) -> None:
+        while self._kept is not None and self._plans < len(plans):
+            memento = plans[self._plans].memento()
+            if memento is None:  # nobody could go on from here
+                self._kept = None
+                return
+            self._kept.note_plan(memento)
+            self._plans += 1
+
+
+def result_of(done: Done, folder: Path, digester: str, rest_key: RestKey | None) -> ShardResult | None:
+    """What the shard's task had returned, from its run; None where the run is not whole."""
+    path = folder / f"{done.number:06d}.run"
+    try:
+        run = Run(path, rest_key)
+        run.verify()
+    except SourceError:
+        return None
+    if run.rows != done.rows:
+        return None
+    k, r, r2 = (words.slice(0, run.rows) for words in (run.k, run.r, run.r2))
+    return ShardResult(
+        shard=done.number,
+        rows=done.rows,
+        run_path=path,
+        sums=leaf_sums(k, r, r2, limits.LEVEL_BITS_MAX),
+        probe=probe_of(k, r, digester),
+        dead_keyed=done.keyed,
+        dead_keyless=done.keyless,
+        reasons=Counter(done.reasons),
+    )
