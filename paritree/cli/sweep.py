@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,29 +16,34 @@ from paritree.cli.client import (
     CaFlag,
     CertFlag,
     ConfigFlag,
-    Coordinator,
     KeyFlag,
     client_config,
     coordinator,
+    patiently,
 )
 from paritree.cli.output import EXIT_UNKNOWN, JsonFlag, command_app, error_code, note, report_code, show, worst
 from paritree.cli.progress import shown_progress
 from paritree.cli.report import report_lines
+from paritree.cli.steering import MaxBytesFlag, MaxDifferencesFlag, MaxRowsFlag, MaxTimeFlag, steer_with
 from paritree.config.coordinator import ClientConfig
 from paritree.config.toml import near
+from paritree.core.budget import Budget
 from paritree.core.errors import ConfigError, ParitreeError
 from paritree.core.scope_labels import id_bytes
 from paritree.wire.control import SweepOrder
 
 app = command_app("Compare datasets over their regions, through the coordinator.")
+steer_with(app)
 
 
-@app.command()
+@app.command("run")
 def sweep(
     datasets: Annotated[list[str] | None, typer.Argument(metavar="DATASET...", show_default=False)] = None,
     every: Annotated[bool, typer.Option("--all", help="Every dataset that the coordinator knows.")] = False,
     region: Annotated[list[str] | None, typer.Option("--region", help="Only these regions (repeat it).")] = None,
-    job_id: Annotated[str, typer.Option("--job-id", help="The same id twice is one sweep: for retries.")] = "",
+    job_id: Annotated[
+        str, typer.Option("--id", "--job-id", help="The same id twice is one sweep: for retries, and to steer it.")
+    ] = "",
     purpose: Annotated[
         str, typer.Option("--purpose", help="Ask for clear keys and say why; each region's policy decides and logs it.")
     ] = "",
@@ -45,6 +51,10 @@ def sweep(
         float | None, typer.Option("--lag-max", metavar="SECONDS", min=0, help="Between two looks at a suspect.")
     ] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="Findings listed in the report.")] = 1_000,
+    max_time: MaxTimeFlag = None,
+    max_bytes: MaxBytesFlag = None,
+    max_rows: MaxRowsFlag = None,
+    max_differences: MaxDifferencesFlag = None,
     scope: Annotated[
         str, typer.Option("--scope", help="Sweep one bucket of this scope, which the agents declare.")
     ] = "",
@@ -63,6 +73,8 @@ def sweep(
 ) -> None:
     """Compare datasets over their regions and report exactly where they differ.
 
+    A sweep that was begun is steered by its id, also while nobody follows it: paritree sweep pause|resume|cancel ID.
+
     Exit codes: 0 equal, 1 different, 2 a mistake in flags or files, 3 something could not be compared or kept changing,
     4 broken evidence, 130 interrupted (the sweep goes on at the coordinator).
     """
@@ -70,8 +82,9 @@ def sweep(
     if every == bool(names):
         raise ConfigError("name the datasets to sweep, or --all")
     if job_id and (every or len(names) > 1):
-        raise ConfigError("--job-id: is for one dataset", next_step="sweep them one by one")
-    template = SweepOrder("", tuple(region or ()), job_id, purpose, lag_max, limit, scope=scope)
+        raise ConfigError("--id: is for one dataset", next_step="sweep them one by one")
+    budget = Budget(max_time, max_bytes, max_rows, max_differences)
+    template = SweepOrder("", tuple(region or ()), job_id, purpose, lag_max, limit, budget, scope=scope)
     template = replace(template, bucket=_bucket(names, scope, bucket, agent))
     orders = [replace(template, dataset=name) for name in names]
     client = client_config(config, address, cert, key, ca)
@@ -106,7 +119,7 @@ async def _sweep_all(
         if template is not None:
             orders = [replace(template, dataset=name) for name in known]
         _check(orders, known)
-        return [await _sweep_one(service, order, alone=len(orders) == 1) for order in orders]
+    return [await _sweep_one(client, order, alone=len(orders) == 1) for order in orders]
 
 
 def _check(orders: Sequence[SweepOrder], known: dict[str, Any]) -> None:
@@ -122,12 +135,16 @@ def _check(orders: Sequence[SweepOrder], known: dict[str, Any]) -> None:
                 )
 
 
-async def _sweep_one(service: Coordinator, order: SweepOrder, *, alone: bool) -> tuple[dict[str, Any], int]:
-    """One report with its exit code; the failure of one of several sweeps does not hide the others' reports."""
+async def _sweep_one(client: ClientConfig, order: SweepOrder, *, alone: bool) -> tuple[dict[str, Any], int]:
+    """One report with its exit code; the failure of one of several sweeps does not hide the others' reports.
+
+    Asked again after the coordinator was away, an order with an id finds its sweep; so every order gets one.
+    """
     begun: list[str] = []
+    order = order if order.job_id else replace(order, job_id=uuid.uuid4().hex)
     try:
         with shown_progress() as progress:
-            report = await service.sweep(order, progress, begun.append)
+            report = await patiently(client, lambda service: service.sweep(order, progress, begun.append))
     except asyncio.CancelledError:
         if begun:
             note(f"sweep {begun[-1]} goes on at the coordinator: paritree status {order.dataset}")
