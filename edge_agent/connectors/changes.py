@@ -69,6 +69,13 @@ class ChangeSource(ABC):
     """The changes of one dataset's table in one region. For one thread; raises SourceError or ConfigError."""
 
     @abstractmethod
+    def check(self) -> list[str]:
+        """What ``paritree doctor`` should tell before and while the table is followed, each sentence with its fix.
+
+        Changes nothing. Raises ConfigError, with what to run, where the table cannot be followed.
+        """
+
+    @abstractmethod
     def start(self) -> Mark:
         """Have the source keep changes from now on, forgetting what it kept before.
 

@@ -21,7 +21,7 @@ from edge_agent.connectors.contract import BATCH_ROWS
 from edge_agent.connectors.postgresql import lookup, pgoutput
 from edge_agent.connectors.postgresql.decode import decode_batches
 from edge_agent.connectors.postgresql.encode import array
-from edge_agent.connectors.postgresql.followed import key_sources
+from edge_agent.connectors.postgresql.identity import key_sources
 from edge_agent.connectors.postgresql.pgoutput import SentRelation
 from edge_agent.connectors.postgresql.primitives import PLAIN, Fields, Primitives, values
 from edge_agent.connectors.postgresql.projection import Projection

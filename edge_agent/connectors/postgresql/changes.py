@@ -21,10 +21,11 @@ import pyarrow as pa
 from psycopg import sql
 
 from edge_agent.connectors.changes import KEYS_MAX, ChangeBatch, ChangeSource, Lag, Mark, RescanNeeded
-from edge_agent.connectors.postgresql import followed, slot
+from edge_agent.connectors.postgresql import followed, publication, slot, slotadvice
 from edge_agent.connectors.postgresql.changekeys import KeyColumns, MessageReader, key_reader
 from edge_agent.connectors.postgresql.copy import open_stream
 from edge_agent.connectors.postgresql.followed import Part, Shape
+from edge_agent.connectors.postgresql.identity import identity
 from edge_agent.connectors.postgresql.primitives import Fields, Primitives
 from edge_agent.connectors.postgresql.projection import Projection
 from edge_agent.connectors.postgresql.relation import Relation, resolve
@@ -92,7 +93,8 @@ class PostgresqlChanges(ChangeSource):
         with self._sessions() as session:
             slot.demand_possible(session)
             projection = self._projected(session, self._binding)
-            followed.publish(session, projection, self._binding, self.slot)
+            followed.logged_parts(session, projection.relation, None)
+            publication.publish(session, projection, self._binding, self.slot)
             self._key_columns(session, projection).demand_covered(session)
             lsn = slot.create(session, self.slot)
             try:
@@ -144,6 +146,18 @@ class PostgresqlChanges(ChangeSource):
                 if not ended and self._acknowledged < state.lsn:
                     raise InvariantBroken("more changes were asked for before the last mark was acknowledged")
 
+    def check(self) -> list[str]:
+        """See :mod:`edge_agent.connectors.postgresql.slotadvice`."""
+        with self._sessions() as session:
+            slot.demand_possible(session)
+            projection = self._projected(session, self._binding)
+            followed.logged_parts(session, projection.relation, None)
+            publication.demand_identity(session, projection, self._binding)
+            self._key_columns(session, projection).demand_covered(session)
+            if not slotadvice.may_publish(session, projection.relation):
+                publication.demand_fit(session, projection, self._binding, self.slot)
+            return slotadvice.advice(session, self.slot)
+
     def acknowledge(self, mark: Mark) -> None:
         """Move the slot on to the mark."""
         state = State.of(mark)
@@ -160,7 +174,7 @@ class PostgresqlChanges(ChangeSource):
         """Drop the slot, and the publication where the role may."""
         with self._sessions() as session:
             slot.drop(session, self.slot)
-            followed.unpublish(session, self.slot)
+            publication.unpublish(session, self.slot)
 
     def close(self) -> None:
         """Nothing to close: sessions are the connector's. The slot stays."""
@@ -174,7 +188,7 @@ class PostgresqlChanges(ChangeSource):
         slot.demand(session, self.slot, state.lsn)
 
     def _key_columns(self, session: Session, projection: Projection) -> KeyColumns:
-        held = followed.identity(session, projection.relation, list(projection.sources))
+        held = identity(session, projection.relation, list(projection.sources))
         return KeyColumns.of(projection, self._binding, held)
 
     def _reader(self, session: Session, keys: KeyColumns, shape: Shape) -> MessageReader:

@@ -1,4 +1,4 @@
-"""What is followed of a table: the columns that its dataset's key comes from, its publication, and its shape.
+"""What an index depends on besides rows: the table's columns, its parts and its publication.
 
 The log has changes of rows only. What else changes a table is seen in the catalogue, so the shape is compared at every
 refresh: a column that became another one, a rewrite by ALTER TABLE, a partition that came (its keys are read), went, or
@@ -9,23 +9,15 @@ file too, but leave the rows of pg_attribute alone.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
-
-from psycopg import sql
+from typing import Any
 
 from edge_agent.connectors.changes import RescanNeeded
-from edge_agent.connectors.postgresql.projection import Projection
-from edge_agent.connectors.postgresql.relation import Relation, physical_parts
+from edge_agent.connectors.postgresql.publication import find
+from edge_agent.connectors.postgresql.relation import Relation
 from edge_agent.connectors.postgresql.session import Session
-from paritree.core.errors import ConfigError, ParitreeError, SourceError
+from paritree.core.errors import ConfigError
 from paritree.core.profile import Binding
-
-COLUMN_LISTS_SINCE: Final = 150_000
-"""The version since which a publication may have a list of columns and a filter of rows."""
-STATEMENTS_LISTED: Final = 20
-"""ALTER statements in one message; a table may have thousands of partitions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,29 +72,6 @@ SELECT pg_catalog.json_agg(pg_catalog.json_build_array(a.attname, a.attnum, a.at
  WHERE a.attrelid = %s AND a.attnum > 0 AND NOT a.attisdropped
    AND (%s::text[] IS NULL OR a.attname = ANY (%s::text[]))
 """
-_PUBLICATION = """
-SELECT p.oid::int8, p.xmin::text, p.puballtables, p.pubinsert AND p.pubupdate AND p.pubdelete AND p.pubtruncate,
-       p.pubviaroot, COALESCE(pg_catalog.array_agg(r.prrelid::int8) FILTER (WHERE r.oid IS NOT NULL), ARRAY[]::int8[]),
-       pg_catalog.string_agg(r.oid || ':' || r.xmin::text, ',')
-  FROM pg_catalog.pg_publication p LEFT JOIN pg_catalog.pg_publication_rel r ON r.prpubid = p.oid
- WHERE p.pubname = %s GROUP BY p.oid, p.xmin, p.puballtables, p.pubinsert, p.pubupdate, p.pubdelete, p.pubtruncate,
-       p.pubviaroot
-"""
-_PUBLISHED_PART = """
-SELECT r.prqual IS NULL, ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a
-                                WHERE a.attrelid = r.prrelid AND a.attnum = ANY (r.prattrs::int2[]))
-  FROM pg_catalog.pg_publication_rel r JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid WHERE p.pubname = %s
-"""
-_IDENTITY = """
-SELECT c.relreplident::text,
-       ARRAY(SELECT a.attname::text FROM pg_catalog.pg_index i
-               JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid
-                AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1])
-              WHERE i.indrelid = c.oid AND CASE c.relreplident WHEN 'd' THEN i.indisprimary
-                                                                WHEN 'i' THEN i.indisreplident ELSE false END
-              ORDER BY a.attnum)
-  FROM pg_catalog.pg_class c WHERE c.oid = %s
-"""
 
 
 def shape(session: Session, relation: Relation, binding: Binding, publication: str) -> Shape:
@@ -110,16 +79,16 @@ def shape(session: Session, relation: Relation, binding: Binding, publication: s
 
     Raises RescanNeeded where the publication is gone, ConfigError for relations whose changes are not in the log.
     """
-    found = session.execute(_PUBLICATION, (publication,)).fetchone()
-    if found is None:
+    published = find(session, publication)
+    if published is None:
         raise RescanNeeded(f"postgresql: the publication {publication} is gone: changes since then are not known")
     read = _columns_read(binding)
     columns = session.execute(_COLUMNS, (relation.oid, read, read)).fetchone()
-    parts = _logged_parts(session, relation, read)
-    return Shape(columns[0] if columns else "", f"{found[0]}:{found[1]}:{found[6]}", tuple(parts))
+    parts = logged_parts(session, relation, read)
+    return Shape(columns[0] if columns else "", published.version, tuple(parts))
 
 
-def _logged_parts(session: Session, relation: Relation, read: list[str] | None) -> list[Part]:
+def logged_parts(session: Session, relation: Relation, read: list[str] | None) -> list[Part]:
     """The parts of a relation. Raises ConfigError where the log has not the changes of all of them."""
     rows = session.execute(_PARTS, (relation.oid, read, read)).fetchall()
     parts = []
@@ -168,121 +137,3 @@ def compare(relation: Relation, old: Shape, new: Shape) -> list[Part]:
 def _difference(old: Shape, new: Shape) -> str:
     before, now = ({tuple(column) for column in json.loads(shape.columns or "[]")} for shape in (old, new))
     return ", ".join(sorted({column[0] for column in before ^ now}))
-
-
-def key_sources(binding: Binding, identity: Sequence[str]) -> tuple[str, ...]:
-    """The source columns that a changed row's key is made from: those of the key, all of the identity if it computes.
-
-    Raises ConfigError for a key column that old rows would not have.
-    """
-    columns = binding.key_columns
-    if any(column.expression is not None for column in columns):
-        return tuple(identity)  # the server says whether they are enough, when it computes the first key
-    named = [name for column in columns for name in (column.parts or (column.source,)) if name is not None]
-    return tuple(dict.fromkeys(named))
-
-
-def identity(session: Session, part: Relation | Part, columns: Sequence[str]) -> tuple[str, ...]:
-    """The columns that the log has of an old row; () where there are none, and publishing would make writes fail."""
-    row = session.execute(_IDENTITY, (part.oid,)).fetchone()
-    kind, indexed = row if row else ("n", [])
-    return tuple(columns) if kind == "f" else tuple(indexed)
-
-
-def uncovered(session: Session, projection: Projection, binding: Binding) -> list[tuple[str, str]]:
-    """(name, statement) of each part whose replica identity lacks the dataset's key, with what mends it."""
-    known = list(projection.sources)
-    found: list[tuple[str, str]] = []
-    relation = projection.relation
-    for part in [relation, *(p for p in physical_parts(session, relation) if p.oid != relation.oid)]:
-        held = identity(session, part, known)
-        needed = key_sources(binding, held)
-        if not held or not set(needed) <= set(held):
-            found.append((str(part), f"ALTER TABLE {part} REPLICA IDENTITY {_mend(session, part, needed)}"))
-    return found
-
-
-_FITTING_INDEX = """
-SELECT pg_catalog.quote_ident(x.relname) FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
- WHERE i.indrelid = %s AND i.indisunique AND i.indimmediate AND i.indisvalid AND i.indpred IS NULL
-   AND i.indexprs IS NULL
-   AND %s::text[] <@ ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a
-                            WHERE a.attrelid = i.indrelid
-                              AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1]))
-   AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = i.indrelid
-                      AND a.attnum = ANY (i.indkey::int2[]) AND NOT a.attnotnull)
- ORDER BY i.indisprimary DESC, i.indnkeyatts, x.relname LIMIT 1
-"""
-
-
-def _mend(session: Session, part: Relation, needed: Sequence[str]) -> str:
-    row = session.execute(_FITTING_INDEX, (part.oid, list(needed))).fetchone() if needed else None
-    return "FULL" if row is None else f"USING INDEX {row[0]}"
-
-
-def publication_statement(relation: Relation, publication: str) -> str:
-    """What makes the publication; only the table's owner may, who also has CREATE on the database."""
-    root = " WITH (publish_via_partition_root = true)" if relation.kind == "p" else ""
-    return f"CREATE PUBLICATION {publication} FOR TABLE {relation}{root}"
-
-
-def publish(session: Session, projection: Projection, binding: Binding, publication: str) -> None:
-    """Make the publication where it is missing, and see that it fits. Raises ConfigError with what to run."""
-    relation = projection.relation
-    _logged_parts(session, relation, None)
-    if lacking := uncovered(session, projection, binding):
-        raise ConfigError(
-            f"postgresql: the log would not have the key of {binding.dataset} for changed rows of {lacking[0][0]}",
-            next_step="; ".join(statement for _, statement in lacking[:STATEMENTS_LISTED]),
-        )
-    if session.execute(_PUBLICATION, (publication,)).fetchone() is None:
-        _create(session, relation, publication)
-    found = session.execute(_PUBLICATION, (publication,)).fetchone()
-    if found is None:
-        raise SourceError(f"postgresql: the publication {publication} vanished", retryable=True)
-    _, _, everything, all_kinds, via_root, relations, _ = found
-    if everything or relations != [relation.oid] or not all_kinds or (relation.kind == "p" and not via_root):
-        raise _unfit(relation, publication, f"is not one of all changes of {relation} alone")
-    if session.server_version >= COLUMN_LISTS_SINCE:
-        row = session.execute(_PUBLISHED_PART, (publication,)).fetchone()
-        everywhere, listed = row if row else (False, [])
-        held = identity(session, relation, list(projection.sources))
-        if not everywhere or (listed and not set(key_sources(binding, held)) <= set(listed)):
-            raise _unfit(relation, publication, "leaves out rows, or columns of the key")
-
-
-def _unfit(relation: Relation, publication: str, why: str) -> ConfigError:
-    statement = publication_statement(relation, publication)
-    return ConfigError(
-        f"postgresql: the publication {publication} {why}", next_step=f"DROP PUBLICATION {publication}; {statement}"
-    )
-
-
-def _create(session: Session, relation: Relation, publication: str) -> None:
-    statement = publication_statement(relation, publication)
-    session.execute("BEGIN READ WRITE")
-    try:
-        session.execute(statement, doing=f"publishing {relation}")
-        session.execute("COMMIT")
-    except ParitreeError as error:
-        session.execute("ROLLBACK")
-        raise ConfigError(
-            f"postgresql: role {session.role} cannot publish {relation}: {error.message}",
-            next_step=f"have the table's owner run: {statement}",
-        ) from error
-
-
-def unpublish(session: Session, publication: str) -> None:
-    """Drop the publication where the role may; one that is not there, or another role's, is left."""
-    if session.execute(_PUBLICATION, (publication,)).fetchone() is None:
-        return
-    session.execute("BEGIN READ WRITE")
-    try:
-        session.execute(sql.SQL("DROP PUBLICATION {}").format(sql.Identifier(publication)), doing="dropping it")
-        session.execute("COMMIT")
-    except SourceError as error:
-        session.execute("ROLLBACK")
-        raise ConfigError(
-            f"postgresql: role {session.role} may not drop the publication {publication}",
-            next_step=f"have its owner run: DROP PUBLICATION {publication}",
-        ) from error
