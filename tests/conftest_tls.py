@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
 from pathlib import Path
 
 from paritree.cli.pki import write_private
@@ -18,11 +19,11 @@ def now() -> dt.datetime:
     return dt.datetime.now(dt.UTC)
 
 
-def make_pki(folder: Path) -> Path:
-    """Write ca, coordinator, operator-ops and agent-<region>-a1 (.pem and .key) into the folder."""
+def make_pki(folder: Path, hosts: Sequence[str] = HOSTS) -> Path:
+    """Write ca, coordinator (of ``hosts``), operator-ops and agent-<region>-a1 (.pem and .key) into the folder."""
     authority = Authority.create(TRUST_DOMAIN, now=now())
     write_pair(folder, "ca", authority.credential)
-    write_pair(folder, "coordinator", authority.coordinator(HOSTS, now=now()))
+    write_pair(folder, "coordinator", authority.coordinator(hosts, now=now()))
     write_pair(folder, "operator-ops", authority.operator("ops", now=now()))
     for region in REGIONS:
         write_pair(folder, f"agent-{region}-a1", authority.agent(region, "a1", now=now()))

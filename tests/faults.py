@@ -23,7 +23,7 @@ CHUNK: Final = 65_536
 AHEAD_MAX: Final = 64
 """Chunks that are under way in the proxy: with a latency there have to be several."""
 LATENCY_S: Final = 0.1
-BYTES_PER_S: Final = 60_000.0
+BYTES_PER_S: Final = 200_000.0
 SLICE_BYTES: Final = 48
 STALL_S: Final = 0.7
 

@@ -59,7 +59,12 @@ class Fleet:
         (self.folder / "datasets.toml").write_text(text)
 
     def start_coordinator(
-        self, record: Path | None = None, *, command: Sequence[str] = PARITREE, extra: str = ""
+        self,
+        record: Path | None = None,
+        *,
+        command: Sequence[str] = PARITREE,
+        extra: str = "",
+        listen: str = "127.0.0.1",
     ) -> None:
         """``record`` is a file that gets every message from the agents, as it came out of TLS.
 
@@ -67,7 +72,7 @@ class Fleet:
         """
         file = self.folder / "coordinator.toml"
         file.write_text(
-            f'listen = "127.0.0.1:{self.port}"\ndatasets = "datasets.toml"\n'
+            f'listen = "{listen}:{self.port}"\ndatasets = "datasets.toml"\n'
             f'cert = "{self.pki}/coordinator.pem"\nkey = "{self.pki}/coordinator.key"\nca = "{self.pki}/ca.pem"\n'
             f'connect_wait_s = 2.0\n{extra}\n[store]\nurl = "{self.store}"\n'
             f'[client]\naddress = "localhost:{self.port}"\ncert = "{self.pki}/operator-ops.pem"\n'
