@@ -16,6 +16,11 @@ from paritree.config.toml import near
 from paritree.core.errors import ConfigError
 
 
+def follower(config: AgentConfig) -> str:
+    """By what an agent's slots are told from those of others."""
+    return f"{config.region}/{config.name}"
+
+
 @contextmanager
 def warm_indexes(config: AgentConfig, copies: Mapping[str, Copy]) -> Iterator[dict[str, WarmIndex]]:
     """The indexes of the datasets that are followed, by dataset. Raises ConfigError."""
@@ -37,7 +42,7 @@ def warm_index(config: AgentConfig, copies: Mapping[str, Copy], dataset: str) ->
             f"{config.file}: refresh.{dataset}: {kind.engine} has no replication slots",
             next_step=f"remove [refresh.{dataset}]: the dataset is scanned instead",
         )
-    following = Following(f"{config.region}/{config.name}", config.refresh[dataset].interval_s)
+    following = Following(follower(config), config.refresh[dataset].interval_s)
     return WarmIndex(copy, index_folder(config.spool, dataset), following)
 
 

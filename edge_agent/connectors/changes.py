@@ -68,6 +68,11 @@ class Lag:
 class ChangeSource(ABC):
     """The changes of one dataset's table in one region. For one thread; raises SourceError or ConfigError."""
 
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """What it is called at the source, for people."""
+
     @abstractmethod
     def check(self) -> list[str]:
         """What ``paritree doctor`` should tell before and while the table is followed, each sentence with its fix.

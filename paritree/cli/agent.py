@@ -53,6 +53,23 @@ def reveal(
 
 
 @app.command()
+def unfollow(
+    dataset: Annotated[str, typer.Argument(metavar="DATASET", show_default=False)],
+    config: AgentFile = Path("agent.toml"),
+    as_json: JsonFlag = False,
+) -> None:
+    """Drop the replication slot and the publication by which this agent follows a dataset's changes.
+
+    Do it when [refresh.DATASET] is taken out of the agent's file: a slot that nobody reads makes the server keep its
+    log. While the dataset is still followed, the next sweep scans its table and makes both anew.
+    """
+    from edge_agent.unfollow import unfollow as drop
+
+    dropped = drop(load_agent(config), dataset)
+    show({"unfollow": 1, "dataset": dataset, "dropped": dropped}, _unfollow_lines, as_json=as_json)
+
+
+@app.command()
 def buckets(
     dataset: Annotated[str, typer.Argument(metavar="DATASET", show_default=False)],
     scope: Annotated[str, typer.Argument(metavar="SCOPE", show_default=False)],
@@ -80,6 +97,10 @@ def _bucket_lines(document: Mapping[str, Any]) -> Iterator[str]:
     yield from table(rows)
     if document["unreadable"]:
         yield f"{document['unreadable']:,} rows are in no bucket: their value cannot be read"
+
+
+def _unfollow_lines(document: Mapping[str, Any]) -> Iterator[str]:
+    yield f"{document['dataset']}: dropped {document['dropped']}, if it was there"
 
 
 def _lines(document: Mapping[str, Any]) -> Iterator[str]:

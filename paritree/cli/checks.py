@@ -11,6 +11,7 @@ from pathlib import Path
 from edge_agent.connectors.contract import Connector, Source
 from edge_agent.connectors.registry import connect
 from edge_agent.serve import agent_tls, leading_of, source_of
+from edge_agent.upkeep import follower
 from paritree.cli.adhoc import Target, described, parse_target
 from paritree.config.agent import AgentConfig, Held, held, load_agent
 from paritree.core.derive import derive_profile
@@ -133,6 +134,22 @@ def _bound(where: str, config: AgentConfig, copy: Held) -> Iterator[Check]:
             return f"{len(copy.dataset.profile.columns)} columns fit the profile"
 
         yield _tried(where, "binding", fits)
+        yield from _followed(where, config, source, copy)
+
+
+def _followed(where: str, config: AgentConfig, source: Source, copy: Held) -> Iterator[Check]:
+    """Whether the changes of a dataset can be followed that is to be."""
+    if copy.dataset.name not in config.refresh:
+        return
+    try:
+        with connect(source) as connector, connector.changes(copy.binding, follower(config)) as changes:
+            sentences = changes.check()
+    except ParitreeError as error:
+        yield _failed(where, "changes", error)
+        return
+    yield Check(where, "changes", "ok", "they can be followed")
+    for sentence in sentences:
+        yield Check(where, "changes", "note", sentence)
 
 
 def _certificates(config: AgentConfig) -> str:

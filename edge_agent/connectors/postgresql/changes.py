@@ -88,6 +88,11 @@ class PostgresqlChanges(ChangeSource):
         self._binding = binding
         self._acknowledged = 0
 
+    @property
+    def name(self) -> str:
+        """The name of the slot and of the publication."""
+        return self.slot
+
     def start(self) -> Mark:
         """Publish the table, make the slot anew, and wait until a scan sees all that the slot will not hand out."""
         with self._sessions() as session:
