@@ -203,7 +203,8 @@ class Connector(ABC):
     def asks(self, binding: Binding) -> bool:
         """Whether ``scan`` asks the source for the binding's bucket, instead of reading the rows of other buckets too.
 
-        What is asked for may be more than the bucket, never less; the caller sifts. Raises as ``plan`` does.
+        What is asked for may be more than the bucket (``Bucket.conditions``), never less but for values that cannot be
+        canonicalised; the caller sifts. Raises as ``plan`` does.
         """
         del binding
         return False

@@ -38,6 +38,23 @@ def iso_day(days: int) -> str | None:
     return dt.date.fromordinal(ordinal).isoformat() if 1 <= ordinal <= dt.date.max.toordinal() else None
 
 
+def iso_moment(micros: int) -> str | None:
+    """``YYYY-MM-DD HH:MM:SS.ffffff`` of microseconds since 1970-01-01; None outside of the years 1 to 9999."""
+    days, rest = divmod(micros, DAY_US)
+    day = iso_day(days)
+    seconds, fraction = divmod(rest, 1_000_000)
+    clock = f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}.{fraction:06}"
+    return None if day is None else f"{day} {clock}"
+
+
+def iso_bound(units: int, kind: str) -> str | None:
+    """A bound of a date, timestamp (in UTC) or datetime as SQL spells it; None outside of the years 1 to 9999."""
+    if kind == "date":
+        return iso_day(units)
+    moment = iso_moment(units)
+    return moment if moment is None or kind == "datetime" else f"{moment}+00"
+
+
 def _days(first: int, last: int) -> list[str] | None:
     found = [iso_day(day) for day in range(first, last + 1)]
     known = [day for day in found if day is not None]

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 
 import pyarrow as pa
 
-from edge_agent.connectors.cassandra import advice, lookup, options, ring, scan, schema, select, shards
+from edge_agent.connectors.cassandra import advice, lookup, narrowing, options, ring, scan, schema, select, shards
 from edge_agent.connectors.cassandra.identifiers import written
 from edge_agent.connectors.cassandra.session import Session
 from edge_agent.connectors.contract import Connector, Plan, Position, Shard, Source
@@ -96,6 +96,8 @@ class CassandraConnector(Connector):
     def plan(self, binding: Binding, shard_rows: int) -> Plan:
         table = self._select(binding).table
         ranges = ring.ring(self._session, table)
+        if (one := narrowing.token(binding, table)) is not None:
+            ranges = narrowing.at(ranges, one)
         rows = ring.rows_estimated(self._session, table)
         return CassandraPlan(shards.cut(ranges, rows, shard_rows), self._session.settings.consistency)
 
@@ -106,6 +108,9 @@ class CassandraConnector(Connector):
     def scan_placed(self, binding: Binding, shard: Shard) -> Iterator[pa.RecordBatch | Placed]:
         self._session.waited_s = 0.0
         return scan.scan_placed(self._session, self._select(binding), shard)
+
+    def asks(self, binding: Binding) -> bool:
+        return narrowing.token(binding, self._select(binding).table) is not None
 
     @property
     def waited_s(self) -> float | None:

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from edge_agent.connectors import columns, paths
 from edge_agent.connectors.contract import Connector, Plan, Shard, Source
-from edge_agent.connectors.duckdb import lookup, schema, shards
+from edge_agent.connectors.duckdb import lookup, narrowing, schema, shards
 from edge_agent.connectors.duckdb.database import opened
 from edge_agent.connectors.duckdb.scan import rows
 from edge_agent.connectors.filestate import FileState
@@ -48,8 +48,14 @@ class DuckdbConnector(Connector):
         with opened(self.path) as database:
             state.unchanged(self.path)
             table = schema.read_table(database, binding.table)
-            yield from rows(database, binding, table, shards.condition(shard))
+            wanted = (shards.condition(shard), narrowing.narrowed(database, binding, table))
+            yield from rows(database, binding, table, " AND ".join(filter(None, wanted)))
             state.unchanged(self.path)
+
+    def asks(self, binding: Binding) -> bool:
+        columns.check(binding, self.describe(binding.table))
+        with opened(self.path) as database:
+            return bool(narrowing.narrowed(database, binding, schema.read_table(database, binding.table)))
 
     def lookup(self, binding: Binding, keys: Sequence[tuple[Any, ...]]) -> Iterator[pa.RecordBatch]:
         columns.check(binding, self.describe(binding.table))

@@ -48,6 +48,10 @@ class FilesConnector(Connector):
     def scan(self, binding: Binding, shard: Shard) -> Iterator[pa.RecordBatch]:
         return scan.shard_rows(self.form, binding, shard)
 
+    def asks(self, binding: Binding) -> bool:
+        self._check(binding)
+        return self.form.asks(binding)
+
     def lookup(self, binding: Binding, keys: Sequence[tuple[Any, ...]]) -> Iterator[pa.RecordBatch]:
         self._check(binding)
         return lookup.find(self.form, self.pattern, binding, keys)

@@ -113,6 +113,13 @@ class Csv:
         rejects = [reject for _, found in made for reject in found]
         return assemble(binding.columns, [array for array, _ in made], batch.num_rows, rejects)
 
+    def narrowed(self, _path: str, piece: Piece, _binding: Binding) -> Piece:
+        """Nothing is known of a part of a CSV file before it is read."""
+        return piece
+
+    def asks(self, _binding: Binding) -> bool:
+        return False
+
     def promising(self, _path: str, _binding: Binding, keys: Sequence[Key]) -> Piece | None:
         return {} if askable(keys) else None
 

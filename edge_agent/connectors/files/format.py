@@ -34,6 +34,12 @@ class Format(Protocol):
     def bound(self, batch: pa.RecordBatch, binding: Binding, /) -> pa.RecordBatch:
         """A batch of :meth:`read` as the binding's batch."""
 
+    def narrowed(self, path: str, piece: Piece, binding: Binding, /) -> Piece:
+        """The part of a piece that may have rows of the binding's bucket; may be empty."""
+
+    def asks(self, binding: Binding, /) -> bool:
+        """Whether :meth:`narrowed` can leave anything out for the binding's bucket."""
+
     def promising(self, path: str, binding: Binding, keys: Sequence[Key], /) -> Piece | None:
         """The part of the file that may have one of the keys, None where none can."""
 

@@ -15,6 +15,7 @@ from edge_agent.connectors.columns import bound
 from edge_agent.connectors.contract import BATCH_ROWS
 from edge_agent.connectors.files.errors import translated
 from edge_agent.connectors.files.format import Piece
+from edge_agent.connectors.files.statistics import conditions, may_have, ordered
 from edge_agent.connectors.keyfilter import Key, askable
 from edge_agent.connectors.translation import load
 from paritree.core.errors import ConfigError, SourceError
@@ -78,6 +79,18 @@ class Parquet:
     def bound(self, batch: pa.RecordBatch, binding: Binding) -> pa.RecordBatch:
         return bound(batch, binding)
 
+    def narrowed(self, path: str, piece: Piece, binding: Binding) -> Piece:
+        """Without the row groups whose statistics rule the bucket out."""
+        asked = conditions(binding)
+        if not asked or not piece["groups"]:
+            return piece
+        with _opened(path) as file:
+            groups = [group for group in piece["groups"] if all(may_have(file, group, *each) for each in asked)]
+        return {"groups": groups}
+
+    def asks(self, binding: Binding) -> bool:
+        return bool(conditions(binding))
+
     def promising(self, path: str, binding: Binding, keys: Sequence[Key]) -> Piece | None:
         asked = askable(keys)
         with _opened(path) as file:
@@ -85,7 +98,7 @@ class Parquet:
                 (index, parts)
                 for position, column in enumerate(binding.key_columns)
                 if column.source is not None
-                and (index := _ordered(file, column.source, column.type.name)) is not None
+                and (index := ordered(file, column.source, column.type.name)) is not None
                 and (parts := [key[position] for key in asked])
             ]
             groups = [
@@ -118,16 +131,6 @@ def _opened(path: str) -> Iterator[pq.ParquetFile]:
 def _int96(file: pq.ParquetFile) -> frozenset[str]:
     columns = [file.schema.column(index) for index in range(len(file.schema))]
     return frozenset(column.path for column in columns if column.physical_type == "INT96")
-
-
-def _ordered(file: pq.ParquetFile, name: str, kind: str) -> int | None:
-    """The leaf of a column whose statistics bound its values in their own order: signed ints and text."""
-    field = file.schema_arrow.field(name)
-    signed = kind == "int" and pa.types.is_signed_integer(field.type)
-    if not signed and not (kind == "text" and pa.types.is_string(field.type)):
-        return None
-    paths = [file.schema.column(index).path for index in range(len(file.schema))]
-    return paths.index(name) if paths.count(name) == 1 else None
 
 
 def _may_hold(chunk: pq.ColumnChunkMetaData, parts: Sequence[Any]) -> bool:

@@ -17,7 +17,7 @@ def shard_rows(form: Format, binding: Binding, shard: Shard) -> Iterator[pa.Reco
     """The rows of a shard. Raises SourceError where its file is no longer the one that was planned."""
     path, state = shard.range["path"], FileState(*shard.range["state"])
     state.unchanged(path)
-    yield from piece_rows(form, binding, path, shard.range["piece"])
+    yield from piece_rows(form, binding, path, form.narrowed(path, shard.range["piece"], binding))
     state.unchanged(path)
 
 

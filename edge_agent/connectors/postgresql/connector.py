@@ -98,6 +98,10 @@ class PostgresqlConnector(Connector):
         with self._session() as session:
             yield from scan.scan_placed(session, self._project(session, binding), shard, waits)
 
+    def asks(self, binding: Binding) -> bool:
+        with self._session() as session:
+            return self._project(session, binding).narrowed is not None
+
     def lookup(self, binding: Binding, keys: Sequence[tuple[Any, ...]]) -> Iterator[pa.RecordBatch]:
         with self._session() as session:
             yield from lookup.lookup(session, self._project(session, binding), binding, keys)

@@ -9,6 +9,7 @@ from typing import Final
 
 from psycopg import sql
 
+from edge_agent.connectors.postgresql.narrowing import narrowed
 from edge_agent.connectors.postgresql.relation import Relation
 from edge_agent.connectors.postgresql.schema import Attribute, attributes
 from edge_agent.connectors.postgresql.session import Session
@@ -49,7 +50,10 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Projection:
-    """What a binding reads of a relation. ``outputs`` and ``constants`` together are the binding's columns."""
+    """What a binding reads of a relation. ``outputs`` and ``constants`` together are the binding's columns.
+
+    ``narrowed`` is what rows of the binding's bucket fulfil, where there is one that can be asked for.
+    """
 
     relation: Relation
     outputs: tuple[Output, ...]
@@ -57,6 +61,7 @@ class Projection:
     names: tuple[str, ...]
     where: str | None
     sources: Mapping[str, Attribute]
+    narrowed: sql.Composable | None = None
 
     def output(self, name: str) -> Output | None:
         """The output of that logical column; None for a constant."""
@@ -64,7 +69,9 @@ class Projection:
 
     def select(self, source: sql.Composable, condition: sql.Composable | None = None) -> sql.Composed:
         """SELECT the outputs from ``source`` (which may be a part of the relation, under the relation's name)."""
-        return select_list([o.expression for o in self.outputs], self.relation, source, condition, self.where)
+        conditions = [each for each in (condition, self.narrowed) if each is not None]
+        wanted = sql.SQL(" AND ").join(conditions) if conditions else None
+        return select_list([o.expression for o in self.outputs], self.relation, source, wanted, self.where)
 
 
 def column_of(relation: Relation, name: str) -> sql.Composable:
@@ -115,6 +122,7 @@ def project(session: Session, types: TypeCatalog, relation: Relation, binding: B
         names=tuple(column.name for column in binding.columns),
         where=binding.where,
         sources=known,
+        narrowed=narrowed(binding.bucket, {o.name: (o.expression, o.type) for o in outputs}, session.encoding),
     )
 
 

@@ -23,6 +23,7 @@ from edge_agent.connectors.contract import Plan, Position, Shard
 from edge_agent.connectors.postgresql.keyranges import key_ranges
 from edge_agent.connectors.postgresql.projection import Projection, column_of
 from edge_agent.connectors.postgresql.relation import Relation, physical_parts, reads_foreign
+from edge_agent.connectors.postgresql.schema import planned
 from edge_agent.connectors.postgresql.session import Session
 from paritree.core.errors import InvariantBroken, SourceError
 
@@ -32,6 +33,9 @@ CTID_VERSION_MIN: Final = 140_000
 """TID range scans exist since version 14."""
 TRANSACTIONS_MAX: Final = 1 << 31
 """Identifiers further apart than this cannot be told from older ones: 32 bits of them stand in a row, and they wrap."""
+BUCKET_COST_MAX: Final = 0.5
+"""What one statement for a bucket may cost, by the planner's estimate, of what reading everything does; else the blocks
+are read in ranges, each for the bucket."""
 ATTEMPTS_MAX: Final = 5
 """Tries to lock a set of partitions that does not change meanwhile."""
 
@@ -305,6 +309,8 @@ def _pieces(
 ) -> tuple[list[tuple[Piece, int]], str | None]:
     """(piece, estimated rows) of the whole relation, and the key column where pieces are key ranges."""
     relation = projection.relation
+    if (rows := _found_by_index(session, projection)) is not None:
+        return [(Piece(relation.oid, relation.schema, relation.name, False), rows)], None
     by_blocks = relation.kind in ("r", "p", "m") and session.server_version >= CTID_VERSION_MIN
     if not by_blocks or any(part.kind != "f" and not (part.heap and part.readable) for part in parts):
         column, bounds, rows = key_ranges(session, projection, key, shard_rows)
@@ -323,6 +329,19 @@ def _pieces(
             pieces += _block_ranges(part, (row[0] if row else 0) // block_bytes, shard_rows)
     # Without any part (a partitioned table without partitions) the relation itself has no rows of its own.
     return pieces or [(Piece(relation.oid, relation.schema, relation.name, True), 0)], None
+
+
+def _found_by_index(session: Session, projection: Projection) -> int | None:
+    """The estimated rows of a bucket that the planner reads for a small part of what all blocks cost, else None.
+
+    By an index, or because it is in few partitions: then one statement reads less than all ranges of blocks would.
+    """
+    if projection.narrowed is None:
+        return None
+    source = projection.relation.identifier
+    rows, cost = planned(session, projection.select(source))
+    _, whole = planned(session, replace(projection, narrowed=None).select(source))
+    return rows if 0 < cost < whole * BUCKET_COST_MAX else None
 
 
 def _block_ranges(part: Relation, blocks: int, shard_rows: int) -> Iterator[tuple[Piece, int]]:

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from edge_agent.connectors import columns, paths
 from edge_agent.connectors.contract import Connector, Plan, Shard, Source
-from edge_agent.connectors.sqlite import carriers, lookup, schema, shards
+from edge_agent.connectors.sqlite import carriers, lookup, narrowing, schema, shards
 from edge_agent.connectors.sqlite.database import opened
 from edge_agent.connectors.sqlite.scan import rows
 from paritree.core.errors import SourceError
@@ -48,10 +48,17 @@ class SqliteConnector(Connector):
             if database.state.identity != tuple(shard.range["file"]):
                 raise SourceError(f"{self.path} was replaced after planning", next_step="sweep again", retryable=True)
             table = schema.read_table(database, binding.table)
-            for batch in rows(database, binding, shards.condition(table, shard)):
+            span, bucket = shards.condition(table, shard), narrowing.narrowed(binding, table)
+            wanted = [condition for condition in (span, bucket) if condition is not None and condition[0]]
+            for batch in rows(database, binding, lookup.all_of(wanted)):
                 database.check()
                 yield batch
             database.check()
+
+    def asks(self, binding: Binding) -> bool:
+        self._check(binding)
+        with opened(self.path) as database:
+            return narrowing.narrowed(binding, schema.read_table(database, binding.table)) is not None
 
     def lookup(self, binding: Binding, keys: Sequence[tuple[Any, ...]]) -> Iterator[pa.RecordBatch]:
         self._check(binding)

@@ -33,7 +33,7 @@ Predicate = Callable[[Any], Condition | None]
 def find(database: Database, binding: Binding, table: Table, keys: Sequence[Key]) -> Iterator[pa.RecordBatch]:
     """The rows of those keys, each row once."""
     asked = list(dict.fromkeys(askable(keys)))
-    predicates = [_predicate(column, table) for column in binding.key_columns]
+    predicates = [predicate(column, table) for column in binding.key_columns]
     narrowed: list[tuple[Key, Condition]] = []
     broad: list[Key] = []
     for key in asked:
@@ -45,7 +45,7 @@ def find(database: Database, binding: Binding, table: Table, keys: Sequence[Key]
     for start in range(0, len(narrowed), KEYS_A_QUERY):
         chunk = narrowed[start : start + KEYS_A_QUERY]
         wanted = KeyFilter(binding, [key for key, _ in chunk])
-        yield from wanted.matching(rows(database, binding, _any([condition for _, condition in chunk])))
+        yield from wanted.matching(rows(database, binding, any_of([condition for _, condition in chunk])))
     if broad:
         yield from KeyFilter(binding, broad).matching(rows(database, binding))
 
@@ -53,14 +53,16 @@ def find(database: Database, binding: Binding, table: Table, keys: Sequence[Key]
 def _key_condition(predicates: Sequence[Predicate], key: Key) -> Condition | None:
     conditions = [predicate(part) for predicate, part in zip(predicates, key, strict=True)]
     known = [condition for condition in conditions if condition is not None]
-    return _all(known) if known else None
+    return all_of(known) if known else None
 
 
-def _all(conditions: Sequence[Condition]) -> Condition:
+def all_of(conditions: Sequence[Condition]) -> Condition:
+    """What fulfils all of them."""
     return _joined(conditions, " AND ")
 
 
-def _any(conditions: Sequence[Condition]) -> Condition:
+def any_of(conditions: Sequence[Condition]) -> Condition:
+    """What fulfils one of them."""
     return _joined(conditions, " OR ")
 
 
@@ -68,7 +70,7 @@ def _joined(conditions: Sequence[Condition], word: str) -> Condition:
     return word.join(f"({text})" for text, _ in conditions), [value for _, values in conditions for value in values]
 
 
-def _predicate(column: BoundColumn, table: Table) -> Predicate:
+def predicate(column: BoundColumn, table: Table) -> Predicate:
     """The condition of a key part for one column; None for a part that only the filter can judge."""
     if column.parts:
         joined = " || ? || ".join(f"CAST({column_sql(part)} AS TEXT)" for part in column.parts)
@@ -129,7 +131,7 @@ def _spelled(name: str) -> Callable[[str, Any], Condition | None]:
         if heads is None:
             return None
         ranges = [*((head, head + HEAD_END) for head in heads), ("+", ",")]
-        return _any([(f"{left} >= ? AND {left} < ?", bounds) for bounds in ranges])
+        return any_of([(f"{left} >= ? AND {left} < ?", bounds) for bounds in ranges])
 
     return by_head
 
