@@ -19,6 +19,8 @@ FEW_KEYS: Final = 1_000
 """Keys of which everything is asked at the first look: 72 KB where nine columns are compared."""
 SAMPLE_KEYS: Final = 256
 """Keys of the sample: a column that differs in one changed row of fifty is missed once in a hundred sweeps."""
+SAMPLE_WIDTH: Final = 4
+"""Bytes of a column digest of the sample."""
 ROOM_BYTES: Final = 64_000
 """Column digests that one region sends of many keys, unless the shortest ones need more."""
 WIDTH_MIN: Final = 3
@@ -47,9 +49,14 @@ class ColumnPlan:
         """Every column digest that can differ, one by one. None where the columns are not known: then simply all."""
         return Picked(self._alone(range(self.columns)), width=width) if self.columns else None
 
-    def at_first(self, keys: int) -> int:
-        """Of how many keys the first look asks for columns: 0 means all. Where there are tolerances, always all."""
-        return 0 if keys <= FEW_KEYS or self.shifted else SAMPLE_KEYS
+    def at_first(self, keys: int) -> tuple[Picked | None, int]:
+        """What the first look asks for of so many keys, and of how many of them: 0 means all.
+
+        Where there are tolerances, all are asked for everything.
+        """
+        if keys <= FEW_KEYS or self.shifted:
+            return self.all(), 0
+        return self.all(SAMPLE_WIDTH), SAMPLE_KEYS
 
     def of_many(self, keys: int, differing: Set[int]) -> Picked | None:
         """What to ask of so many keys after a sample in which those columns differed."""

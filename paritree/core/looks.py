@@ -68,11 +68,12 @@ def first_asks(
     ``halved`` regions may leave out r, which is known of them.
     """
     plan = plan or ColumnPlan()
+    picked, sampled = plan.at_first(len(ks))
     ask = AskDetail(
         np.array(ks, np.uint64),
         columns=True,
-        picked=plan.all(),
-        sampled=plan.at_first(len(ks)),
+        picked=picked,
+        sampled=sampled,
         versions=len(ks) <= FEW_KEYS,
     )
     return {r: replace(ask, seal=r in sealing and len(regions) > 1, halves=r in halved) for r in regions}

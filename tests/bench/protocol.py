@@ -1,202 +1,162 @@
-"""Bytes and rounds of a whole comparison, as counted on the stream, from no difference to 1 % of the rows.
+"""Bytes and rounds of whole sweeps as counted on the stream, beside what else could be done.
 
-    python tests/bench/protocol.py [--rows 1000000] [--regions 2]
+    python tests/bench/protocol.py [--rows 1000000] [--columns 10] [--changed one|three|each] [--peer-rows 100000]
 
-The regions' indexes are made of random digests (no source, no scan); agents' answers, codec, ledger, descent and
-details are the real ones. 60 % of the differing rows are changed, 40 % are missing in one region. ``details`` is shown
-apart: so many bytes for each differing key, columns excluded, whatever found the key.
+Two regions whose indexes are made of random digests (no source, no scan); answers, codec, ledger, descent, both looks
+and column digests are the real ones, and what is found is checked against what was planted: 60 % of the differing rows
+are changed, 40 % are missing in one region. ``search`` is everything up to the differing keys, ``details`` what is said
+of them (both looks and columns included), all of it requests and answers of the region with most bytes.
+
+Beside it, in the same run: a plain binary Merkle descent to leaves of 16 rows over the same messages, which finds the
+keys and no more; a list of all digests, 24 bytes a row; and reladiff over PostgreSQL with ``--peer-rows`` rows of ten
+columns, what each of its two connections carries, as the operating system counts it, on average.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import AsyncIterator
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
 
-sys.path[:0] = [str(Path(__file__).parent)]
-
+from cold import SETTINGS, change, reladiff_command
 from measure import machine, table
+from merkle import descend
+from relay import Relay
+from servers.postgresql import PostgresqlServer
+from synthetic import SWEEP, U8, Columns, Planted, SyntheticAgent, digests, index_of, planted, profile_of
+from tables import load_postgresql
 
-from coordinator.asking import Exchanges
-from coordinator.course import Course, Surroundings
-from coordinator.exchanges import chunks, gather, nodes_answer
-from coordinator.viewing import View
+from coordinator.sweep import Sweep, SweepOptions
 from edge_agent.index.index import Index
-from edge_agent.index.run import Run, RunRows, write_run
-from edge_agent.parts import list_parts, node_parts, sketch_parts
-from edge_agent.sketching import probe_of
-from edge_agent.telling import detail_parts
-from paritree.core.descent import Answer, Ask, Descent
-from paritree.core.fast.sort import sort_run
-from paritree.core.leaves import LeafSums, key_words, leaf_sums, row_words
-from paritree.core.messages import (
-    AskChildren,
-    AskDetail,
-    AskLists,
-    AskSketch,
-    Begin,
-    ByteClass,
-    DatasetOffer,
-    Header,
-    Hello,
-    Look,
-    Ready,
-    ReplyBody,
-    Request,
-)
-from paritree.core.shown import Row, Telling, names_of
-from paritree.core.sketch import empty_probe
+from paritree.core.ledger import Tally
+from paritree.core.messages import Begin, ByteClass
+from paritree.core.profile import CANONICAL_VERSION
 from paritree.wire.loopback import LoopbackLink
 
-U8 = np.ndarray[Any, np.dtype[np.uint8]]
-SHARD_ROWS = 1_000_000
-SWEEP = "bench"
+HEAD = ["d", "rounds", "form", "search", "details", "together", "binary tree", "rounds", "all digests", "reladiff"]
 
 
-class SyntheticAgent:
-    """An agent whose index was made of digests."""
-
-    def __init__(self, region: str, keys: U8, rows: U8, spool: Path) -> None:
-        self._hello = Hello(region, "a1", "i1", (DatasetOffer("bench", b"p" * 16, 1, b"k" * 8),))
-        self.header = Header("bench", b"p" * 16, 1, b"k" * 8, SWEEP, "synthetic")
-        spool.mkdir()
-        sums, probe, runs = LeafSums.zero(12), empty_probe(), []
-        for number, first in enumerate(range(0, max(1, len(keys)), SHARD_ROWS)):
-            locators = pa.array([b""] * len(keys[first : first + SHARD_ROWS]), pa.large_binary())
-            sorted_rows = RunRows(
-                *sort_run(keys[first : first + SHARD_ROWS], rows[first : first + SHARD_ROWS], locators)
-            )
-            k, (r, r2) = key_words(sorted_rows.key_digests), row_words(sorted_rows.row_digests)
-            sums, probe = sums.plus(leaf_sums(k, r, r2, 12)), probe.plus(probe_of(k, r, "compiled"))
-            write_run(spool / f"{number}.run", sorted_rows)
-            runs.append(Run(spool / f"{number}.run"))
-        self.index = Index(runs, sums, probe)
-
-    def hello(self) -> Hello:
-        return self._hello
-
-    async def handle(self, request: Request) -> AsyncIterator[ReplyBody]:
-        match request.body:
-            case Begin():
-                root = self.index.sums.root
-                yield Ready(self.header, "synthetic", root.count, root.r, root.r2, self.index.probe, True, 0.0)
-            case AskChildren() as ask:
-                for part in node_parts(self.header, self.index, ask):
-                    yield part
-            case AskSketch() as ask:
-                for part in sketch_parts(self.header, self.index, ask):
-                    yield part
-            case AskLists() as ask:
-                for part in list_parts(self.header, self.index, ask):
-                    yield part
-            case AskDetail() as ask:
-                looks = {look.key_digest: look for look in self._looks(ask)}
-                for part in detail_parts(self.header, Telling(names_of(ask), looks, halves=ask.halves)):
-                    yield part
-
-    def _looks(self, ask: AskDetail) -> list[Look]:
-        return [
-            Look(entry.key_digest, (entry.row_digest,), (entry.row_digest,))
-            for entry in self.index.find(ask.ks.tolist())
-        ]
+def moved(tally: Tally) -> int:
+    return tally.bytes_sent + tally.bytes_received
 
 
-def planted(rows: int, regions: int, differences: int, seed: int) -> tuple[dict[str, tuple[U8, U8]], set[int]]:
-    """Key and row digests of every region, and the k that differ."""
-    chance = np.random.default_rng(seed)
-    keys, digests = (chance.integers(0, 256, (rows, 16), np.uint8) for _ in range(2))
-    at = chance.choice(rows, differences, replace=False)
-    deviating = chance.integers(1, regions, differences)
-    changed = chance.random(differences) < 0.6
-    tables = {"r0": (keys, digests)}
-    for region in range(1, regions):
-        mine = digests.copy()
-        edits = at[(deviating == region) & changed]
-        mine[edits] = chance.integers(0, 256, (len(edits), 16), np.uint8)
-        kept = np.ones(rows, bool)
-        kept[at[(deviating == region) & ~changed]] = False
-        tables[f"r{region}"] = (keys[kept], mine[kept])
-    return tables, set(key_words(keys[at]).tolist())
+def worst(links: Mapping[str, LoopbackLink]) -> Tally:
+    """The ledger of the region with most bytes."""
+    return max((link.ledger.of(SWEEP) for link in links.values()), key=moved)
 
 
-async def compare(links: dict[str, LoopbackLink]) -> tuple[Descent, float]:
-    """The descent of a sweep over the links; wall seconds without the start."""
-
-    async def pause(_: float) -> None:
-        return None
-
-    exchanges = Exchanges(links, SWEEP, 60.0, Course.plain(Surroundings(sleep=pause, jitter=lambda: 0.0)))
-    begin = Begin("bench", b"p" * 16, 1)
-    ready: dict[str, Ready] = {}
-    for name in links:
-        [part] = await exchanges.parts(name, begin, lambda _: None)
-        assert isinstance(part, Ready)
-        ready[name] = part
-
-    async def one(name: str, ask: Ask) -> Answer:
-        if isinstance(ask, AskDetail):
-            return tuple(await View(Row()).first(lambda body: exchanges.parts(name, body, lambda _: None), ask))
-        parts: list[ReplyBody] = []
-        for chunk in chunks(ask):
-            parts += await exchanges.parts(name, chunk, lambda _: None)
-        return nodes_answer(name, ask, parts)
-
-    began = time.perf_counter()
-    descent = Descent(ready, salt=7)
-    asks = descent.start()
-    while asks:
-        asks = descent.receive(await gather({name: one(name, ask) for name, ask in asks.items()}))
-    return descent, time.perf_counter() - began
+def check(report: Mapping[str, Any], sweep: Sweep, made: Planted, columns: Columns) -> None:
+    """Found = planted, with the columns that differ."""
+    assert sweep.conclusion is not None
+    found = {finding.key_digest: finding for finding in sweep.conclusion.findings}
+    assert found.keys() == made.changed | made.missing, "found is not planted"
+    expected = {"one": 1, "three": 3, "each": 1}[columns.changed]
+    assert all(len(found[key].columns) == expected for key in made.changed), "other columns than planted"
+    assert report["summary"]["unknown"] == 0
 
 
-def bench(rows: int, regions: int, differences: int) -> list[str]:
-    tables, truth = planted(rows, regions, differences, differences + 1)
+def sweep_bytes(agents: Mapping[str, SyntheticAgent], made: Planted, columns: Columns) -> tuple[Tally, int, str]:
+    """The worst region's bytes, the rounds and what found the keys."""
+    links = {name: LoopbackLink(agent) for name, agent in agents.items()}
+    sweep = Sweep(profile_of(columns.count), list(links), links, SWEEP, SweepOptions(lag_max_s=0))
+    report = asyncio.run(sweep.run())
+    check(report, sweep, made, columns)
+    tally = worst(links)
+    forms = [kind for kind in (ByteClass.SKETCHES, ByteClass.LISTS) if tally.by_class[kind] > 11_000]
+    return tally, report["rounds"], ", ".join(forms) or "probe"
+
+
+def tree_bytes(agents: Mapping[str, SyntheticAgent], made: Planted, columns: Columns) -> tuple[int, int]:
+    """The same search by a binary Merkle tree: the worst region's bytes, and the rounds."""
+    links = {name: LoopbackLink(agent) for name, agent in agents.items()}
+    begin = Begin(SWEEP, profile_of(columns.count).profile_id, CANONICAL_VERSION)
+    found, rounds = asyncio.run(descend(links, begin, SWEEP))
+    ks = {int.from_bytes(key[:8], "big") for key in made.changed | made.missing}
+    assert {k for k, _ in found} == ks, "the tree did not find what was planted"
+    tally = worst(links)
+    return moved(tally) - tally.by_class[ByteClass.SKETCHES], rounds  # it needs no probe
+
+
+def bench(whole: Index, base: tuple[U8, U8], differences: int, columns: Columns) -> list[str]:
+    made = planted(*base, differences)
     with tempfile.TemporaryDirectory() as spool:
-        agents = {name: SyntheticAgent(name, *made, Path(spool) / name) for name, made in tables.items()}
-        links = {name: LoopbackLink(agent) for name, agent in agents.items()}
-        descent, wall = asyncio.run(compare(links))
-    assert descent.outcome is not None
-    assert not descent.outcome.broken
-    assert set(descent.outcome.ks) == truth, "found is not planted"
-    tallies = [link.ledger.of(SWEEP) for link in links.values()]
-    worst = max(tallies, key=lambda tally: tally.bytes_sent + tally.bytes_received)
-    details = worst.by_class[ByteClass.DETAILS]
-    search = worst.bytes_sent + worst.bytes_received - details
+        indexes = {"whole": whole, "other": index_of(made.keys, made.rows, Path(spool) / "other")}
+        agents = {name: SyntheticAgent(name, index, columns, made.changed) for name, index in indexes.items()}
+        tally, rounds, form = sweep_bytes(agents, made, columns)
+        in_tree, tree_rounds = tree_bytes(agents, made, columns)
+    details = tally.by_class[ByteClass.DETAILS]
     return [
         f"{differences:,}",
-        str(descent.rounds),
-        ", ".join(descent.forms) or "probe",
-        f"{search:,}",
+        str(rounds),
+        form,
+        f"{moved(tally) - details:,}",
         f"{details:,}",
-        f"{search + details:,}",
-        f"{24 * rows:,}",
-        f"{wall:.2f}",
+        f"{moved(tally):,}",
+        f"{in_tree:,}",
+        str(tree_rounds),
+        f"{24 * len(base[0]):,}",
     ]
+
+
+def reladiff(rows: int, differences: list[int]) -> list[str]:
+    """Bytes a region for each number of changed rows."""
+    out: list[str] = []
+    with PostgresqlServer(SETTINGS) as eu, PostgresqlServer(SETTINGS) as us:
+        servers = {"eu": eu, "us": us}
+        for server in servers.values():
+            load_postgresql(server.create_database("bench"), rows)
+        for number in differences:
+            change(us.url("bench"), rows, number)
+            with Relay(eu.port) as to_eu, Relay(us.port) as to_us:
+                relays = {"eu": to_eu, "us": to_us}
+                urls = {
+                    name: server.url("bench").replace(f":{server.port}/", f":{relays[name].port}/")
+                    for name, server in servers.items()
+                }
+                done = subprocess.run(reladiff_command(urls), capture_output=True, text=True, timeout=600, check=False)
+                assert "Traceback" not in done.stderr, done.stderr
+                out.append(f"{(to_eu.bytes + to_us.bytes) // 2:,}")
+    return out
+
+
+def numbers(text: str, rows: int) -> list[int]:
+    """The differences to plant, at most so many; "1%" is of the rows."""
+    found = [int(rows * float(word[:-1]) / 100) if word.endswith("%") else int(word) for word in text.split(",")]
+    return [number for number in dict.fromkeys(found) if number <= rows]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--regions", type=int, default=2)
+    parser.add_argument("--columns", type=int, default=10)
+    parser.add_argument("--changed", choices=("one", "three", "each"), default="one")
     parser.add_argument("--differences", default="0,1,10,100,1000,10000,1%")
+    parser.add_argument("--peer-rows", type=int, default=100_000, help="0: without reladiff")
     arguments = parser.parse_args()
-    chosen = [
-        int(arguments.rows * float(word[:-1]) / 100) if word.endswith("%") else int(word)
-        for word in arguments.differences.split(",")
-    ]
-    print(f"{arguments.rows:,} rows, {arguments.regions} regions, bytes of the region with most. {machine()}\n")
-    head = ["d", "rounds", "forms", "search bytes", "detail bytes", "together", "all rows listed", "seconds"]
+    columns = Columns(arguments.columns, arguments.changed)
     print(
-        table(head, [bench(arguments.rows, arguments.regions, d) for d in dict.fromkeys(chosen) if d <= arguments.rows])
+        f"{arguments.rows:,} rows of {columns.count} columns, two regions, bytes of the region with most; "
+        f"{columns.changed} column of a changed row differs. {machine()}",
+        f"reladiff: {arguments.peer_rows:,} rows in PostgreSQL, changed rows only.\n",
+        sep="\n",
+        flush=True,
     )
+    chosen = numbers(arguments.differences, arguments.rows)
+    peers = dict.fromkeys(chosen, "")
+    if arguments.peer_rows:
+        fitting = [number for number in chosen if number <= arguments.peer_rows // 10]
+        peers |= dict(zip(fitting, reladiff(arguments.peer_rows, fitting), strict=True))
+    base = digests(arguments.rows)
+    with tempfile.TemporaryDirectory() as spool:
+        whole = index_of(*base, Path(spool) / "whole")
+        print(table(HEAD, [[*bench(whole, base, number, columns), peers[number]] for number in chosen]))
 
 
 if __name__ == "__main__":
