@@ -16,7 +16,15 @@ from numpy.typing import NDArray
 
 from edge_agent.connectors.contract import REJECTS, REJECTS_TYPE
 from edge_agent.connectors.postgresql import nested
-from edge_agent.connectors.postgresql.primitives import PLAIN, Fields, Primitives, TooLarge, values
+from edge_agent.connectors.postgresql.primitives import (
+    BATCH_BYTES_MAX,
+    COLUMN_BYTES_MAX,
+    PLAIN,
+    Fields,
+    Primitives,
+    TooLarge,
+    values,
+)
 from edge_agent.connectors.postgresql.projection import Projection
 from edge_agent.connectors.postgresql.tuples import Bytes, Places, Tuples, malformed
 from edge_agent.connectors.postgresql.types import EngineType
@@ -43,7 +51,7 @@ def decode_batches(projection: Projection, tuples: Tuples, use: Primitives = PLA
         yield _decode_batch(projection, tuples, use)
     except TooLarge:
         if tuples.rows == 1:
-            raise malformed("one value above 256 MiB of digits") from None
+            raise malformed(f"one value above {COLUMN_BYTES_MAX >> 20} MiB of digits") from None
         half = tuples.rows // 2
         yield from decode_batches(projection, tuples.slice(0, half), use)
         yield from decode_batches(projection, tuples.slice(half, tuples.rows), use)
@@ -53,8 +61,12 @@ def _decode_batch(projection: Projection, tuples: Tuples, use: Primitives) -> pa
     rows = tuples.rows
     arrays: dict[str, pa.Array] = {}
     rejects: dict[int, list[dict[str, str]]] = {}
+    room = BATCH_BYTES_MAX + tuples.nbytes
     for index, output in enumerate(projection.outputs):
         column = decode(output.type, Fields(tuples.data, tuples.at[index], tuples.size[index]), use)
+        room -= column.array.nbytes
+        if room < 0 and rows > 1:
+            raise TooLarge
         arrays[output.name] = column.array
         for row, reason in column.rejects.items():
             rejects.setdefault(row, []).append({"column": output.name, "reason": reason})

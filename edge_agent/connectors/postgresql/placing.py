@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from edge_agent.connectors.postgresql.decode import decode, decode_batches, repeated
-from edge_agent.connectors.postgresql.primitives import Fields, Primitives
+from edge_agent.connectors.postgresql.primitives import Fields, Primitives, TooLarge
 from edge_agent.connectors.postgresql.projection import Projection
 from edge_agent.connectors.postgresql.tuples import Tuples
 from paritree.core import placed as forms
@@ -45,7 +45,10 @@ def placed(projection: Projection, tuples: Tuples, use: Primitives) -> Placed:
             return repeated(constants[name], rows), []
         number = outputs[name]
         fields = Fields(tuples.data, tuples.at[number], tuples.size[number])
-        column = decode(projection.outputs[number].type, fields, use)
+        try:
+            column = decode(projection.outputs[number].type, fields, use)
+        except TooLarge:  # then every row comes through ``batches``, some at a time
+            return pa.nulls(rows), list(range(rows))
         return column.array, list(column.rejects)
 
     def batches(wanted: NDArray[np.int64]) -> Iterator[pa.RecordBatch]:

@@ -15,8 +15,11 @@ from numpy.typing import NDArray
 
 from edge_agent.connectors.postgresql.tuples import Bytes, Locate, Places, locate, malformed
 
-COLUMN_BYTES_MAX: Final = 256 << 20
-"""Bytes of one decoded column: eight bytes of numeric can mean 131,072 digits, so a batch may have to be cut."""
+COLUMN_BYTES_MAX: Final = 16 << 20
+"""Bytes of one decoded column of several rows: eight bytes of numeric can mean 131,072 digits, so a batch may have to
+be cut. The digits of usual ones take less than a megabyte."""
+BATCH_BYTES_MAX: Final = 32 << 20
+"""Bytes of all decoded columns of several rows that go beyond what the server sent."""
 
 _NUMERIC_NEGATIVE = 0x4000
 _NUMERIC_SPECIAL: Final = {0xC000: b"NaN", 0xD000: b"Infinity", 0xF000: b"-Infinity"}
@@ -24,7 +27,7 @@ _NUMERIC_SCALE_MAX = 0x3FFF
 
 
 class TooLarge(Exception):
-    """A decoded column would be above COLUMN_BYTES_MAX; decode fewer rows at a time."""
+    """A decoded column or batch would be too large; decode fewer rows at a time."""
 
 
 @dataclass(frozen=True, slots=True)
