@@ -33,7 +33,7 @@ _RUNS_A_PROGRESS = 64
 def node_parts(header: Header, index: Index, ask: AskChildren) -> Iterator[ReplyBody]:
     """Σr of the descendants of the asked nodes, in order, and their rows where they are asked for."""
     fan_out = 1 << (ask.to_bits - ask.bits)
-    most = limits.PART_BYTES_MAX // (16 if ask.counts else 8)
+    most = limits.BULK_BYTES_MAX // (16 if ask.counts else 8)
     step = max(1, most // fan_out)
     for first in range(0, max(1, len(ask.prefixes)), step):
         sums = index.children(ask.bits, ask.to_bits, ask.prefixes[first : first + step])
@@ -49,8 +49,8 @@ def sketch_parts(header: Header, index: Index, ask: AskSketch) -> Iterator[Reply
         if done % _RUNS_A_PROGRESS == 0:
             yield Progress(done, len(index.runs), 0)
     words = sketch.sums.reshape(-1)
-    for low in range(0, len(words), limits.PART_BYTES_MAX // 8):
-        yield Sketched(header, words[low : low + limits.PART_BYTES_MAX // 8])
+    for low in range(0, len(words), limits.BULK_BYTES_MAX // 8):
+        yield Sketched(header, words[low : low + limits.BULK_BYTES_MAX // 8])
 
 
 def list_parts(header: Header, index: Index, ask: AskLists) -> Iterator[ReplyBody]:
@@ -59,7 +59,7 @@ def list_parts(header: Header, index: Index, ask: AskLists) -> Iterator[ReplyBod
     for first in range(0, max(1, len(ask.prefixes)), step):
         rows = index.rows_below(ask.bits, ask.prefixes[first : first + step])
         node = np.repeat(np.arange(len(rows.counts)), rows.counts)
-        rows_max = (limits.PART_BYTES_MAX - _NODE_BYTES * step) // _ROW_BYTES
+        rows_max = (limits.BULK_BYTES_MAX - _NODE_BYTES * step) // _ROW_BYTES
         for low in range(0, max(1, len(rows.k)), rows_max):
             window = slice(low, low + rows_max)
             counts = np.bincount(node[window], minlength=len(rows.counts)).astype(np.uint32)

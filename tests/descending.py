@@ -12,7 +12,7 @@ import numpy as np
 from paritree.core import sketch
 from paritree.core.descent import Answer, Ask, Descent, Outcome
 from paritree.core.leaves import NodeSums, leaf_sums
-from paritree.core.limits import PART_BYTES_MAX
+from paritree.core.limits import BULK_BYTES_MAX
 from paritree.core.listing import RowList
 from paritree.core.messages import AskChildren, AskDetail, AskLists, AskSketch, Header, Look, Ready
 
@@ -77,7 +77,7 @@ class Cost:
     bytes: Counter[str] = field(default_factory=Counter)
 
     def exchange(self, region: str, asked: int, answered: int) -> None:
-        parts = 1 + answered // PART_BYTES_MAX
+        parts = 1 + answered // BULK_BYTES_MAX
         self.bytes[region] += asked + answered + FRAME_BYTES * (1 + parts)
 
 

@@ -28,7 +28,7 @@ LIMITS: Final = {
     "RECONNECT_S_MAX": 2.0,
     "SAMPLE_ROWS_MAX": 400,
 }
-"""A half-open connection is found within 1 s, a range begins with a thousand keys."""
+"""A half-open connection is found within 1.5 s, a range begins with a thousand keys."""
 EXCHANGE_TIMEOUT_S: Final = 2.0
 PATIENCE_S: Final = 3.0
 TREE_ROWS: Final = 1_700

@@ -10,6 +10,10 @@ MESSAGE_BYTES_MAX: Final = 1 << 20
 PART_BYTES_MAX: Final = MESSAGE_BYTES_MAX - 16_384
 """Payload of one part, leaving room for its header and framing."""
 
+BULK_BYTES_MAX: Final = 1 << 18
+"""Payload of a part that can be cut anywhere, and what may be on its way unread: 256 KiB pass in 20 s, the longest
+that a ping may take (PINGS_S), over a line of 13 KB/s. Signs of life wait behind them."""
+
 LEVEL_BITS_MAX: Final = 12
 """Depth of the first level of a descent by sums: 4096 nodes, 32 KiB (research: the best tree at three rounds)."""
 
@@ -46,7 +50,7 @@ SAMPLE_ROWS_MAX: Final = 1 << 18
 LISTED_ROWS_MAX: Final = 1 << 24
 """Rows that a region lists in one sweep: 400 MB at the coordinator. More are a range that is sampled."""
 
-DETAIL_PARTS_MAX: Final = 64
+DETAIL_PARTS_MAX: Final = 256
 """Messages that answer one detail exchange: 64 MiB, of which 8,192 keys take 3 MiB unless they are duplicated."""
 
 LOOKS_MAX: Final = 5
@@ -111,7 +115,11 @@ HELLO_TIMEOUT_S: Final = 10.0
 """From the connection to the Hello, and from there to the Welcome."""
 
 KEEPALIVE_S: Final = 10.0
-"""A ping after this silence, and this long for its answer: a half-open connection is found within 20 s."""
+"""A ping after this silence."""
+
+PINGS_S: Final = 2.0
+"""Times KEEPALIVE_S that a ping's answer may take: a half-open connection is found within 30 s, before a sweep's
+patience (45 s) is at its end."""
 
 DIAL_TIMEOUT_S: Final = 10.0
 """TCP and TLS handshake with the coordinator."""

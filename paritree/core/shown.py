@@ -90,14 +90,14 @@ class Telling:
 def tables(telling: Telling) -> Iterator[tuple[LookTable, list[Look]]]:
     """The parts of an answer, each small enough for one message: a table, and the looks that do not fit into it."""
     slices: list[tuple[list[bytes], list[Look]]] = [([], [])]
-    size = 0
+    size, most = 0, min(limits.BULK_BYTES_MAX, limits.PART_BYTES_MAX)
     for name in telling.names:
         plain = telling.is_plain(name)
         apart = [] if plain or name in telling.same else telling.of(name)
         name_bytes = sum(map(look_bytes, apart)) + 1
         if name in telling.columned or plain:
             name_bytes += _NAME_BYTES + sum(8 * (len(look.columns) + len(look.shifted)) for look in telling.of(name))
-        full = size + name_bytes > limits.PART_BYTES_MAX or len(slices[-1][0]) >= limits.KEYS_A_DETAIL_MAX
+        full = size + name_bytes > most or len(slices[-1][0]) >= limits.KEYS_A_DETAIL_MAX
         if slices[-1][0] and full:
             slices.append(([], []))
             size = 0

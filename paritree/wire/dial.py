@@ -9,7 +9,7 @@ import grpc
 import grpc.aio
 
 from paritree.core.errors import ConfigError
-from paritree.core.limits import KEEPALIVE_S, MESSAGE_BYTES_MAX
+from paritree.core.limits import BULK_BYTES_MAX, KEEPALIVE_S, MESSAGE_BYTES_MAX, PINGS_S
 from paritree.tls import Tls
 
 
@@ -35,7 +35,7 @@ class Address:
 
 
 def open_channel(address: Address, tls: Tls, *, keepalive_s: float = KEEPALIVE_S) -> grpc.aio.Channel:
-    """A channel with a connection of its own; a half-open one is found within twice ``keepalive_s`` seconds."""
+    """A channel with a connection of its own; a half-open one is found within 1 + PINGS_S times ``keepalive_s``."""
     credentials = grpc.ssl_channel_credentials(tls.authority, tls.credential.key, tls.credential.certificate)
     options: list[tuple[str, Any]] = [
         *message_options(),
@@ -55,19 +55,26 @@ def open_stream(channel: Any, path: str) -> grpc.aio.StreamStreamCall[bytes, byt
 
 
 def message_options() -> list[tuple[str, int]]:
-    """gRPC options of both sides: the bound of one message."""
+    """gRPC options of both sides: the bound of one message, and of what is on its way unread.
+
+    gRPC would fit the latter to a line that was fast, up to many MiB; where the line then gets slow, pings wait behind
+    them, and a connection that works is given up (measured with 1.85, for which arriving data are no sign of life).
+    """
     return [
+        ("grpc.http2.bdp_probe", 0),
+        ("grpc.http2.lookahead_bytes", BULK_BYTES_MAX),
         ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
         ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
     ]
 
 
 def keepalive_options(keepalive_s: float) -> list[tuple[str, int]]:
-    """gRPC options of both sides: a ping after so much silence, and as long for its answer."""
+    """gRPC options of both sides: a ping after so much silence, and PINGS_S times as long for its answer."""
+    ping_ms = int(keepalive_s * PINGS_S * 1000)
     return [
         ("grpc.keepalive_time_ms", int(keepalive_s * 1000)),
-        ("grpc.keepalive_timeout_ms", int(keepalive_s * 1000)),
-        ("grpc.http2.ping_timeout_ms", int(keepalive_s * 1000)),  # the one that decides; its default is a minute
+        ("grpc.keepalive_timeout_ms", ping_ms),
+        ("grpc.http2.ping_timeout_ms", ping_ms),  # the one that decides; its default is a minute
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_pings_without_data", 0),  # no bound
     ]

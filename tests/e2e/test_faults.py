@@ -42,7 +42,7 @@ MESSAGES: Final = [
 ]
 INSIDE: Final = {"Ready": 6_000, "Sketched": 20_000, "Lists": 4_000}
 """Where in long answers a fault strikes, in bytes; in others at their beginning."""
-DETECTION_S: Final = 2 * float(LIMITS["KEEPALIVE_S"]) + EXCHANGE_TIMEOUT_S
+DETECTION_S: Final = 3 * float(LIMITS["KEEPALIVE_S"]) + EXCHANGE_TIMEOUT_S
 BACKOFF_S: Final = 2.0 * PAUSE_S + 1.0
 """Two failures in a row of one exchange: at most one and two seconds, less on average; and of dialling twice."""
 

@@ -18,7 +18,7 @@ from servers.fleet import PARITREE, Fleet
 
 LIMITED: Final = [
     *(sys.executable, "-c"),
-    "from paritree.core import limits; limits.KEEPALIVE_S = 1.5; limits.RECONNECT_S_MAX = 2.0\n"
+    "from paritree.core import limits; limits.KEEPALIVE_S = 1.0; limits.RECONNECT_S_MAX = 2.0\n"
     "limits.DIAL_TIMEOUT_S = 3.0; from paritree.cli.main import main; main()",
 ]
 """The command line with a half-open connection found within 3 s."""
