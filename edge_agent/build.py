@@ -21,7 +21,6 @@ from edge_agent.index.installing import Scan
 from edge_agent.index.rest import RestKey
 from edge_agent.index.run import Run
 from edge_agent.kept import Kept
-from edge_agent.kept import discard as discard
 from edge_agent.letters.sweep import SweepLetters
 from edge_agent.pace import NOT_WAITED, UNLIMITED, LoadWatch, Throttle, Waited
 from edge_agent.resumption import Resumption, result_of
@@ -114,7 +113,7 @@ def build_index(
             for result in results:
                 letters.take(result.run_path)
                 gathered.add(result)
-                resumption.scanned(snapshots, result, gathered.scanned[-1].as_of)
+                resumption.scanned(snapshots, result, gathered.runs[result.shard], gathered.scanned[-1].as_of)
                 tell()
             if len(gathered.runs) != snapshots.given + resumption.runs:
                 raise InvariantBroken(f"{snapshots.given} shards were scanned into {len(gathered.runs)} runs")

@@ -22,6 +22,7 @@ import structlog
 from paritree.core import limits
 from paritree.core.errors import InvariantBroken, ParitreeError, PeerError
 from paritree.core.messages import End, Hello, ReplyBody, Request
+from paritree.core.retry import Busy
 from paritree.wire import codec
 from paritree.wire.answer import Part, parts, refusal_of
 from paritree.wire.frames import Cancel
@@ -29,6 +30,8 @@ from paritree.wire.link import AgentService
 
 _log = structlog.get_logger(__name__)
 AHEAD_BYTES_MAX: Final = limits.PARTS_AHEAD_MAX * limits.MESSAGE_BYTES_MAX
+BUSY_S: Final = 1.0
+"""After which a coordinator may ask again that has asked for more at once than an agent works on."""
 PART_COST_BYTES: Final = 256
 """What Python needs for a part besides its bytes: bounds the number of small ones."""
 
@@ -157,7 +160,7 @@ class Exchanges:
         known = self._known.get((request.sweep_id, request.exchange))
         if known is None:
             if sum(1 for exchange in self._known.values() if not exchange.complete) >= limits.EXCHANGES_OPEN_MAX:
-                self._refuse(request, outlet, PeerError("the agent is busy with other requests", retryable=True))
+                self._refuse(request, outlet, Busy("the agent is busy with other requests", BUSY_S))
                 return
             exchange = Exchange(self._service, request, self._changed)
             self._known[request.sweep_id, request.exchange] = exchange

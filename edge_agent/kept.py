@@ -50,6 +50,7 @@ class Done:
     plan: int
     as_of: float
     rows: int
+    checksum: bytes
     keyed: int
     keyless: int
     reasons: Mapping[str, int]

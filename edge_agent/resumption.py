@@ -88,13 +88,13 @@ class Resumption:
             self._kept.note_shards(shards)
         self._note_plans(snapshots.plans)
 
-    def scanned(self, snapshots: Snapshots[Any], result: ShardResult, as_of: float) -> None:
-        """A shard was read; its scan began at ``as_of``."""
+    def scanned(self, snapshots: Snapshots[Any], result: ShardResult, run: Run, as_of: float) -> None:
+        """A shard was read into ``run``; its scan began at ``as_of``."""
         self._note_plans(snapshots.plans)
         if self._kept is not None:
             number, of = result.shard, max(1, len(snapshots.plans[0].shards))
             dead = result.dead_keyed, result.dead_keyless, dict(result.reasons)
-            self._kept.note_done(Done(number, number % of, snapshots.read_by, as_of, result.rows, *dead))
+            self._kept.note_done(Done(number, number % of, snapshots.read_by, as_of, run.rows, run.checksum, *dead))
 
     def built(self, position: Position, engine: str, scan_s: float, notes: Sequence[str]) -> None:
         """Everything was read."""
@@ -120,7 +120,7 @@ def result_of(done: Done, folder: Path, digester: str, rest_key: RestKey | None)
         run.verify()
     except SourceError:
         return None
-    if run.rows != done.rows:
+    if (run.rows, run.checksum) != (done.rows, done.checksum):  # a task that nobody waited for has written over it
         return None
     k, r, r2 = (words.slice(0, run.rows) for words in (run.k, run.r, run.r2))
     return ShardResult(

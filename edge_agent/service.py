@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import structlog
 
-from edge_agent.build import Built, Copy, build_index, discard
+from edge_agent.build import Built, Copy, build_index, built_before
 from edge_agent.executors import Executor
 from edge_agent.keeping import keep_parts
+from edge_agent.kept import Kept, discard
 from edge_agent.letters.desk import LetterDesk
 from edge_agent.letters.sweep import SweepLetters
-from edge_agent.looking import Located
+from edge_agent.opened import Cancelled, Fences, OpenSweep, begun_with
 from edge_agent.parts import list_parts, node_parts, reveal_parts, sketch_parts
 from edge_agent.policy import Policy
-from edge_agent.recall import Recall
 from edge_agent.scoping import narrowed
-from edge_agent.spool import folder_name
+from edge_agent.spool import clear_spool, folder_name
 from edge_agent.telling import Teller, detail_parts
 from edge_agent.tokens import TokenBook
 from edge_agent.warm import WarmIndex
@@ -61,33 +61,10 @@ ALIVE_S: Final = 5.0
 """A running scan shows a sign of life at least this often, so that silence means trouble."""
 SWEEP_IDLE_S: Final = 1_800.0
 """A sweep that nobody asked about for this long was given up by its coordinator."""
+BUSY_S: Final = 10.0
+"""After which a coordinator may ask an agent again that has as many sweeps open as it may."""
+FENCED: Final = Refusal(RefusalCode.FENCED, "another coordinator drives this sweep")
 _log = structlog.get_logger("paritree.agent")
-
-
-class Cancelled(SourceError):
-    """The sweep was ended while its scan ran."""
-
-
-@dataclass(slots=True)
-class OpenSweep:
-    """What one sweep holds at this agent."""
-
-    copy: Copy
-    header: Header
-    spool: Path
-    building: asyncio.Task[Built] | None = None
-    cancel: threading.Event = field(default_factory=threading.Event)
-    progress: Progress = field(default_factory=lambda: Progress(0, 0, 0))
-    located: Located = field(default_factory=Located)
-    recall: Recall = field(default_factory=Recall)
-    revealed: int = 0
-    used_at: float = field(default_factory=time.monotonic)
-
-    @property
-    def built(self) -> Built:
-        if self.building is None or not self.building.done():
-            raise PeerError("asked for nodes before the scan had ended")
-        return self.building.result()
 
 
 class Service:
@@ -121,6 +98,9 @@ class Service:
         self._executor = executor
         self._policy = policy
         self._sweeps: dict[str, OpenSweep] = {}
+        self._fences = Fences()
+        self._reopening = asyncio.Lock()
+        self._ending: dict[str, asyncio.Event] = {}
         self._books = {name: TokenBook(spool / folder_name(name) / "tokens") for name in copies}
 
     def hello(self) -> Hello:
@@ -134,25 +114,26 @@ class Service:
     async def handle(self, request: Request) -> AsyncIterator[ReplyBody]:
         """Answer one request; see ``AgentService.handle``."""
         body = request.body
+        if not self._fences.admit(request.sweep_id, request.fence):
+            yield FENCED
+            return
         if isinstance(body, Begin):
-            async for part in self._begin(request.sweep_id, body):
+            async for part in self._begin(request, body):
                 yield part
             return
         if isinstance(body, End):
-            await self._end(request.sweep_id)
+            await self._end(request.sweep_id, keep=body.keep)
             yield Ended()
             return
         if isinstance(body, AskLetters):
             async for part in self._letters(body):
                 yield part
             return
-        sweep = self._sweeps.get(request.sweep_id)
-        if sweep is None:
-            yield Refusal(
-                RefusalCode.NO_INDEX, "this agent holds no index of that sweep: it was restarted, or it ended"
-            )
+        sweep = self._sweeps.get(request.sweep_id) or await self._reopened(request)
+        if isinstance(sweep, Refusal):
+            yield sweep
             return
-        sweep.used_at = time.monotonic()
+        await self._used(sweep, request.fence)
         match body:
             case AskChildren():
                 parts = node_parts(sweep.header, sweep.built.index, body)
@@ -171,20 +152,33 @@ class Service:
             yield part
 
     async def close(self) -> None:
-        """End every open sweep."""
+        """Stop the scans of all sweeps; what they have read is kept for the next process."""
         for sweep_id in list(self._sweeps):
-            await self._end(sweep_id)
+            await self._end(sweep_id, keep=True)
 
-    async def _begin(self, sweep_id: str, begin: Begin) -> AsyncIterator[ReplyBody]:
+    async def _begin(self, request: Request, begin: Begin) -> AsyncIterator[ReplyBody]:
         await self._expire()
+        sweep_id = request.sweep_id
+        while (ending := self._ending.get(sweep_id)) is not None:  # its last scan still writes there
+            with suppress(TimeoutError):
+                await asyncio.wait_for(ending.wait(), ALIVE_S)
+            yield Progress(0, 0, 0)
         sweep = self._sweeps.get(sweep_id)
         if sweep is None:
             opened = self._open(sweep_id, begin)
             if isinstance(opened, Refusal):
                 yield opened
                 return
-            sweep = self._sweeps[sweep_id] = opened
-            sweep.building = asyncio.create_task(asyncio.to_thread(self._build, sweep))
+            before = await asyncio.to_thread(Kept.read, opened.spool)
+            if before is not None and before.fence > request.fence:
+                self._fences.admit(sweep_id, before.fence)
+                yield FENCED
+                return
+            sweep = self._sweeps.setdefault(sweep_id, opened)  # the same request may have come twice
+            if sweep is opened:
+                sweep.fence = request.fence
+                sweep.building = asyncio.create_task(asyncio.to_thread(self._build, sweep, begin))
+        await self._used(sweep, request.fence)
         building = sweep.building
         if building is None:
             raise PeerError("the sweep has no scan")
@@ -215,19 +209,52 @@ class Service:
         if begin.canonical_version != CANONICAL_VERSION:
             return Refusal(RefusalCode.CANONICAL_DIFFERS, f"this agent has canonical version {CANONICAL_VERSION}")
         if len(self._sweeps) >= SWEEPS_MAX:
-            return Refusal(RefusalCode.BUSY, f"this agent has {SWEEPS_MAX} sweeps open", retryable=True)
+            return Refusal(RefusalCode.BUSY, f"this agent has {SWEEPS_MAX} sweeps open", True, BUSY_S)
         header = Header(begin.dataset, copy.profile.profile_id, CANONICAL_VERSION, copy.keys.key_id, sweep_id)
         part = narrowed(copy, header, self._scopes.get(begin.dataset, {}), begin)
         if isinstance(part, Refusal):
             return part
         return OpenSweep(*part, self._spool / folder_name(begin.dataset) / folder_name(sweep_id))
 
-    def _build(self, sweep: OpenSweep) -> Built:
-        def note(progress: Progress) -> None:
-            if sweep.cancel.is_set():
-                raise Cancelled("the sweep was ended during its scan")
-            sweep.progress = progress
+    async def _used(self, sweep: OpenSweep, fence: int) -> None:
+        """Somebody asks about the sweep; a coordinator with a higher token is remembered over restarts."""
+        sweep.used_at = time.monotonic()
+        if fence > sweep.fence:
+            sweep.fence = fence
+            if sweep.kept is not None:
+                await asyncio.to_thread(sweep.kept.note_fence, fence)
 
+    async def _reopened(self, request: Request) -> OpenSweep | Refusal:
+        """The sweep as an earlier process had built it; a Refusal where that is not to be had, or not for this one."""
+        async with self._reopening:
+            for dataset in self._copies:
+                if request.sweep_id in self._sweeps:
+                    return self._sweeps[request.sweep_id]
+                folder = self._spool / folder_name(dataset) / folder_name(request.sweep_id)
+                kept = await asyncio.to_thread(Kept.read, folder)
+                begin = None if kept is None or kept.built is None else begun_with(kept)
+                if kept is None or begin is None:
+                    continue
+                if kept.fence > request.fence:
+                    self._fences.admit(request.sweep_id, kept.fence)
+                    return FENCED
+                opened = self._open(request.sweep_id, begin)
+                if isinstance(opened, Refusal):
+                    return opened
+                if kept.identity == opened.identity:
+                    built = await asyncio.to_thread(built_before, opened.copy, kept)
+                    if built is not None:
+                        opened.building = asyncio.get_running_loop().create_future()
+                        opened.building.set_result(built)
+                        opened.header = replace(opened.header, position=built.position.text)
+                        opened.kept, opened.fence, opened.revealed = kept, kept.fence, kept.revealed
+                        self._sweeps[request.sweep_id] = opened
+                        _log.info("sweep opened again", sweep=request.sweep_id, dataset=dataset)
+                        return opened
+        return Refusal(RefusalCode.NO_INDEX, "this agent holds no index of that sweep: it was restarted, or it ended")
+
+    def _build(self, sweep: OpenSweep, begin: Begin) -> Built:
+        note = sweep.note
         try:
             store = None if self._desk is None else self._desk.store
             letters = SweepLetters(store, sweep.copy.profile, sweep.copy.keys, sweep.header.sweep_id)
@@ -235,9 +262,12 @@ class Service:
             if warm is not None and sweep.copy.binding.bucket is None:
                 return warm.built(self._executor, sweep.spool, note, letters)
             with self._executor() as executor:
-                return build_index(sweep.copy, executor, sweep.spool, note, letters)
-        except BaseException:
-            discard(sweep.spool)  # a sweep that failed leaves no runs behind; its dead letters stay
+                kept = sweep.keep(begin, letters.since_us)
+                return build_index(sweep.copy, executor, sweep.spool, note, letters, kept=kept)
+        except BaseException as error:
+            again = sweep.rests if isinstance(error, Cancelled) else isinstance(error, SourceError) and error.retryable
+            if not again:
+                discard(sweep.spool)  # a sweep that failed leaves no runs behind; its dead letters stay
             raise
 
     def _ready(self, sweep: OpenSweep, built: Built) -> Ready:
@@ -292,6 +322,9 @@ class Service:
 
     def _reveal(self, sweep: OpenSweep, ask: AskReveal) -> Iterator[ReplyBody]:
         held = sweep.located.locators
+        if not held:  # the looks were made in an earlier process
+            for entry in sweep.built.index.find([int.from_bytes(digest[:8], "big") for digest in ask.key_digests]):
+                sweep.located.add(entry.key_digest, entry.locator)
         known = [digest for digest in ask.key_digests if held.get(digest)]
         refused = self._policy.about(sweep.copy.profile).refusal(ask.purpose, sweep.revealed, len(known))
         _log.info(
@@ -307,6 +340,8 @@ class Service:
             yield Revealed(sweep.header, {}, refused)
             return
         sweep.revealed += len(known)
+        if sweep.kept is not None:
+            sweep.kept.note_revealed(sweep.revealed)
         profile = sweep.copy.profile
         clear = {d: json.dumps(key_to_json(min(held[d]), profile), ensure_ascii=False) for d in known}
         yield from reveal_parts(sweep.header, clear)
@@ -322,20 +357,29 @@ class Service:
         for sweep_id, sweep in list(self._sweeps.items()):
             idle = sweep.building is not None and sweep.building.done() and now - sweep.used_at > SWEEP_IDLE_S
             if idle:
-                _log.warning("sweep given up by its coordinator", sweep=sweep_id)
-                await self._end(sweep_id)
+                _log.warning("nobody has asked about the sweep for long", sweep=sweep_id)
+                await self._end(sweep_id, keep=True)
+        await asyncio.to_thread(clear_spool, self._spool, busy={sweep.spool for sweep in self._sweeps.values()})
 
-    async def _end(self, sweep_id: str) -> None:
-        sweep = self._sweeps.pop(sweep_id, None)
-        if sweep is None:
-            return
-        sweep.cancel.set()
+    async def _end(self, sweep_id: str, *, keep: bool) -> None:
+        """Stop its scan and forget it; ``keep`` what was read, for as long as that is of use."""
         began = time.monotonic()
-        if sweep.building is not None:
-            await asyncio.wait({sweep.building})
-            if not sweep.building.cancelled() and sweep.building.exception() is None:
-                await asyncio.to_thread(discard, sweep.spool)
-        _log.debug("sweep ended", sweep=sweep_id, waited_s=round(time.monotonic() - began, 3))
+        while (ending := self._ending.get(sweep_id)) is not None:
+            await ending.wait()
+        self._ending[sweep_id] = ended = asyncio.Event()
+        try:
+            sweep = self._sweeps.pop(sweep_id, None)
+            if sweep is not None and sweep.building is not None:
+                sweep.rests = keep
+                sweep.cancel.set()
+                await asyncio.wait({sweep.building})
+            if not keep:
+                for dataset in self._copies:
+                    await asyncio.to_thread(discard, self._spool / folder_name(dataset) / folder_name(sweep_id))
+        finally:
+            del self._ending[sweep_id]
+            ended.set()
+        _log.debug("sweep ended", sweep=sweep_id, kept=keep, waited_s=round(time.monotonic() - began, 3))
 
 
 async def _in_thread(parts: Iterator[ReplyBody]) -> AsyncIterator[ReplyBody]:

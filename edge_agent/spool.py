@@ -6,21 +6,22 @@ import fcntl
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+from edge_agent.kept import NAME, of_use
 from paritree.core.errors import ConfigError
 
 LOCK: Final = ".lock"
-RUN_NAME: Final = re.compile(r"\d{6,}\.(run|partial|letters|letters\.partial)\Z")
+RUN_NAME: Final = re.compile(r"(\d{6,}\.(run|partial|letters|letters\.partial)|progress)\Z")
 """The files that are removed: only what an agent writes, should somebody name a folder that has other things."""
 
 
 @contextmanager
 def held_spool(folder: Path) -> Iterator[None]:
-    """Make the folder (readable by its owner only), lock it, and remove the indexes of sweeps that died with a process.
+    """Make the folder (readable by its owner only), lock it, and remove what no sweep will go on with.
 
     Layout: ``<dataset>/tokens`` is the token book and stays, so does ``<dataset>/index/durable/``, the index that
     outlives sweeps; ``<dataset>/<sweep>/`` are the runs of one sweep.
@@ -35,13 +36,25 @@ def held_spool(folder: Path) -> Iterator[None]:
         ) from None
     try:
         _lock(handle, folder)
-        for run in (found for found in folder.glob("*/*/*") if RUN_NAME.match(found.name)):
-            run.unlink(missing_ok=True)
-            with suppress(OSError):  # not empty yet, or something in it is not ours
-                run.parent.rmdir()
+        clear_spool(folder, runs=True)
         yield
     finally:
         os.close(handle)
+
+
+def clear_spool(folder: Path, *, runs: bool = False, busy: Collection[Path] = ()) -> None:
+    """Remove the sweeps that nobody has gone on with for long, and ``runs`` of which no record was kept at all.
+
+    ``busy`` places are left alone.
+    """
+    for place in folder.glob("*/*"):
+        if place in busy or of_use(place) or not (runs or (place / NAME).exists()):
+            continue
+        for found in sorted(place.glob("*"), key=lambda path: path.name != NAME):
+            if RUN_NAME.match(found.name):
+                found.unlink(missing_ok=True)
+                with suppress(OSError):  # not empty yet, or something in it is not ours
+                    place.rmdir()
 
 
 def dataset_folder(spool: Path, dataset: str) -> Path:

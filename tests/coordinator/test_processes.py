@@ -66,11 +66,11 @@ def test_a_sweep_over_processes_restarts_and_signals(site: Site) -> None:
     assert list((site.folder / "spool-eu").glob("*/*/*.run")) == []
 
 
-def test_a_coordinator_that_was_killed_leaves_an_open_sweep(site: Site) -> None:
+def test_a_sweep_and_its_follower_survive_a_coordinator_that_is_killed(site: Site) -> None:
     # Nobody is connected, so the sweep waits, for longer than the coordinator lives.
     coordinator, port = site.coordinator(PARITREE_COORDINATOR_CONNECT_WAIT_S="600")
     flags = [f"--{name}={site.pki}/{file}" for name, file in files_of("operator-ops")]
-    sweep = site.start("sweep", "orders", "--job-id", "nightly", f"--address=127.0.0.1:{port}", *flags)
+    sweep = site.start("sweep", "orders", "--json", "--id", "nightly", f"--address=127.0.0.1:{port}", *flags)
 
     def state() -> str:
         with sqlite3.connect(site.folder / "coordinator.db") as database:
@@ -81,14 +81,19 @@ def test_a_coordinator_that_was_killed_leaves_an_open_sweep(site: Site) -> None:
     until(lambda: state() == "running")
     coordinator.kill()
     coordinator.communicate(timeout=WAIT_S)
-    _, told = sweep.communicate(timeout=WAIT_S)
-    assert sweep.returncode == 3
-    assert "the connection was lost" in told
-    assert "Traceback" not in told
+    assert state() == "running"
     coordinator, port = site.coordinator()
-    assert state() in ("queued", "running")
-    again = site.paritree(port, "sweep", "orders", "--job-id", "nightly", "--json")
-    assert (again.returncode, document(again)["verdict"]) == (3, "unknown")
+    report, told = sweep.communicate(timeout=WAIT_S)
+    assert sweep.returncode == 3
+    assert "trying again" in told
+    assert "Traceback" not in told
+    assert (json.loads(report)["verdict"], json.loads(report)["resumed"]) == ("unknown", 1)
+    again = site.paritree(port, "sweep", "orders", "--id", "nightly", "--json")
+    assert (again.returncode, document(again)) == (3, json.loads(report))
+    other = site.paritree(port, "sweep", "orders", "--id", "nightly", "--max-rows", "5")
+    assert other.returncode == 2
+    assert "with another max_rows" in other.stderr
+    assert site.paritree(port, "sweep", "cancel", "nightly").returncode == 2
     assert state() == "finished"
 
 
