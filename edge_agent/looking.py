@@ -24,7 +24,9 @@ from edge_agent.searching import search
 from edge_agent.versions import Version, versions_of
 from paritree.core.digester import CanonicalRow, PlainDigester
 from paritree.core.display import key_values
+from paritree.core.merging_rules import Raw, raw_keys, rules
 from paritree.core.messages import Look
+from paritree.core.profile import Profile
 from paritree.core.shown import K_BYTES
 
 LOOKUP_KEYS_MAX: Final = 1_000
@@ -129,14 +131,23 @@ def _look(copy: Copy, wanted: Wanted, key_digest: bytes, indexed: Sequence[Entry
         shifted=single.shifted if single else (),
         whole=single is not None and newest is not None and newest.whole,
         sealed=seal(copy.keys, key_digest, indexed[0].locator) if wanted.seal and indexed else b"",
+        merged=merged(copy.profile, rows),
     )
+
+
+def merged(profile: Profile, rows: Sequence[Seen]) -> tuple[str, ...]:
+    """The rules that made one key of those rows' keys."""
+    if len(rows) < 2:
+        return ()
+    return rules(profile, [(seen.row.locator, seen.raw) for seen in rows if seen.row.locator is not None])
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A row as read now, with its version, its column digests, and those on the shifted grid."""
+    """A row as read now, with its version, its column digests, and those on the shifted grid; ``raw`` is its key."""
 
     row: CanonicalRow
+    raw: Raw = ()
     version: Version | None = None
     columns: tuple[bytes, ...] = ()
     shifted: tuple[bytes, ...] = ()
@@ -154,8 +165,9 @@ def read_now(copy: Copy, locators: Mapping[bytes, Iterable[bytes]]) -> dict[byte
         for first in range(0, len(distinct), LOOKUP_KEYS_MAX):
             keys = [key_values(locator, copy.profile) for locator in distinct[first : first + LOOKUP_KEYS_MAX]]
             for batch in looked_up(connector, copy.binding, keys):
-                for row, version in zip(digester.rows(batch), versions_of(copy, batch), strict=True):
+                raws = raw_keys(copy.profile, batch)
+                for row, raw, version in zip(digester.rows(batch), raws, versions_of(copy, batch), strict=True):
                     if row.locator is not None and row.key_digest in locators:
                         digests = () if row.dead else (digester.column_digests(row), digester.shifted_digests(row))
-                        seen[row.key_digest].append(Seen(row, version, *digests))
+                        seen[row.key_digest].append(Seen(row, raw, version, *digests))
     return seen

@@ -178,6 +178,19 @@ class Index:
                 run.release()
         return count
 
+    def repeated(self, most: int) -> list[int]:
+        """About so many k of keys that occur more than once, the lowest first; some may be that of two keys."""
+        found: list[int] = []
+        for first, end in self._slices(1 << 20):
+            words = [layer.run.k.slice(*layer.run.window(first, end)) for layer in self.layers]
+            k = np.sort(np.concatenate([np.zeros(0, np.uint64), *words]))
+            found += np.unique(k[1:][k[1:] == k[:-1]]).tolist()
+            for run in self.runs:
+                run.release()
+            if len(found) >= most:
+                break
+        return found[:most]
+
     def _slices(self, slice_rows: int, above: int = 0, node: int = 0) -> Iterator[tuple[int, int]]:
         """Cut a node of depth ``above``, or the key space, into slices of about so many rows."""
         rows = sum(run.rows for run in self.runs)

@@ -116,7 +116,9 @@ def _list(findings: Sequence[Mapping[str, Any]], total: int, shown: int, sweep_i
 def _finding(finding: Mapping[str, Any]) -> tuple[str, str, str]:
     kind = str(finding["kind"])
     if counts := finding.get("counts"):
-        return key_text(finding), kind, ", ".join(f"{count} times in {name}" for name, count in counts.items())
+        times = ", ".join(f"{count} times in {name}" for name, count in counts.items())
+        merged = "".join(f"; merged in {name} by {', '.join(by)}" for name, by in finding.get("merged", {}).items())
+        return key_text(finding), kind, times + merged
     if kind == "range":
         return f"{finding['prefix']}/{finding['bits']}", kind, _range(finding)
     groups = " | ".join(", ".join(group) for group in finding.get("groups", ()))

@@ -23,7 +23,8 @@ class Kind(StrEnum):
 class Finding:
     """A confirmed difference (or duplicate) of one key. ``token`` is "" where a region's policy discloses nothing.
 
-    ``groups`` are the regions that hold the key, by equal version, the largest group first.
+    ``groups`` are the regions that hold the key, by equal version, the largest group first. ``merged`` names, by
+    region, the rules that made one key of several.
     """
 
     key_digest: bytes
@@ -34,6 +35,7 @@ class Finding:
     columns: tuple[str, ...] = ()
     counts: Mapping[str, int] = field(default_factory=dict)
     looks: int = 2
+    merged: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def majority(self) -> tuple[str, ...]:
@@ -45,7 +47,8 @@ class Finding:
         """The entry of the JSON report; ``clear`` is the key in clear where it was granted."""
         entry: dict[str, Any] = {"key": clear, "token": self.token or None, "kind": str(self.kind)}
         if self.kind is Kind.DUPLICATE:
-            return {**entry, "counts": dict(self.counts)}
+            merged = {region: list(rules) for region, rules in sorted(self.merged.items())}
+            return {**entry, "counts": dict(self.counts), **({"merged": merged} if merged else {})}
         return {
             **entry,
             "groups": [list(group) for group in self.groups],
@@ -106,5 +109,6 @@ def _finding(suspect: Suspect, agreement: Agreement, silent: bool) -> Finding:
         missing_in=tuple(suspect.missing_in),
         columns=tuple(agreement.differing_columns(suspect)) if kind is Kind.DIFFERENT else (),
         counts=suspect.counts if kind is Kind.DUPLICATE else {},
+        merged=suspect.merged if kind is Kind.DUPLICATE else {},
         looks=suspect.looks,
     )

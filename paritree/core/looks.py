@@ -205,6 +205,8 @@ class Looks:
             suspect.written[region] = look.version, look.whole
         if look.dead:
             suspect.dead[region] = look.dead
+        if look.merged:
+            suspect.merged[region] = look.merged
         if look.sealed:
             self._sealed.setdefault(look.key_digest, look.sealed)
 

@@ -29,7 +29,8 @@ class Suspect:
 
     ``columns`` are the column digests of those versions, from the last look that asked for them, and ``shifted`` the
     digests on the shifted grid of the columns that have a tolerance. ``written`` is when the regions' rows were
-    written, where that is known: microseconds since 1970, and whether that is so of the whole row.
+    written, where that is known: microseconds since 1970, and whether that is so of the whole row. ``merged`` are the
+    rules that made one key of several in a region.
     """
 
     key_digest: bytes
@@ -38,6 +39,7 @@ class Suspect:
     shifted: dict[str, tuple[bytes, ...]] = field(default_factory=dict)
     written: dict[str, tuple[int, bool]] = field(default_factory=dict)
     dead: dict[str, str] = field(default_factory=dict)
+    merged: dict[str, tuple[str, ...]] = field(default_factory=dict)
     seen_at: float = 0.0
     looks: int = 0
     fate: Fate = Fate.OPEN

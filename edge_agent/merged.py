@@ -1,0 +1,55 @@
+"""What merged the keys that occur more than once: said in the region's notes, also where all regions agree on them."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from typing import Final
+
+from edge_agent.build import Copy
+from edge_agent.index.index import Entry, Index
+from edge_agent.looking import Seen, merged, read_now
+from paritree.core.merging_rules import rules
+from paritree.core.profile import Profile
+
+KEYS_MAX: Final = 1_000
+"""Duplicate keys that are looked at: one look-up at the source. A key that a rule merges comes with others like it."""
+ONE_FORM: Final = frozenset({"text", "bytes", "bool"})
+"""Types whose carriers have one form for each canonical value: nothing but a rule can merge them."""
+
+
+def merged_note(copy: Copy, index: Index, duplicate_keys: int) -> str:
+    """A sentence for the report, "" where no key was merged: columns, rules and how many keys, no value.
+
+    Raises SourceError: keys without a rule are read in their source's own form.
+    """
+    if not duplicate_keys:
+        return ""
+    held: dict[bytes, list[Entry]] = defaultdict(list)
+    for entry in index.find(index.repeated(KEYS_MAX)):
+        held[entry.key_digest].append(entry)
+    several = {digest: entries for digest, entries in held.items() if len(entries) > 1}
+    found = {digest: _by_locators(copy.profile, entries) for digest, entries in several.items()}
+    unexplained = {digest: {several[digest][0].locator} for digest, by in found.items() if not by}
+    if unexplained and _has_forms(copy.profile):
+        fresh = read_now(copy, unexplained)
+        found |= {digest: merged(copy.profile, _sure(fresh.get(digest, ()))) for digest in unexplained}
+    counts = Counter(rule for by in found.values() for rule in by)
+    if not counts:
+        return ""
+    named = ", ".join(f"{rule} ({count})" for rule, count in sorted(counts.items(), key=lambda one: (-one[1], one[0])))
+    some = f" of the {len(found):,} that were looked at" if len(found) < duplicate_keys else ""
+    return f"keys that occur more than once were merged by{some}: {named}"
+
+
+def _by_locators(profile: Profile, entries: Sequence[Entry]) -> tuple[str, ...]:
+    return rules(profile, [(entry.locator, ()) for entry in entries])
+
+
+def _sure(rows: Sequence[Seen]) -> Sequence[Seen]:
+    return [seen for seen in rows if seen.row.locator is not None]
+
+
+def _has_forms(profile: Profile) -> bool:
+    """Whether the source may hold keys apart that are one without any rule; a whole row cannot be looked up."""
+    return not profile.whole_row and any(profile.columns[name].name not in ONE_FORM for name in profile.key)
