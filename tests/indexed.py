@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,11 +12,14 @@ import numpy as np
 import pyarrow as pa
 
 from edge_agent.connectors.contract import Position, Shard
+from edge_agent.index import compaction, slices
 from edge_agent.index.changes import Changes, Reached, Rescanned
+from edge_agent.index.compaction import compact
 from edge_agent.index.digests import as_digests, distinct
 from edge_agent.index.durable import DurableIndex
 from edge_agent.index.installing import Scan
 from edge_agent.index.marks import Reasons, marks
+from edge_agent.index.recount import recount
 from edge_agent.index.run import RunRows, write_run
 from edge_agent.index.sorting import in_order
 from edge_agent.index.state import Identity
@@ -98,3 +102,70 @@ def install(index: DurableIndex, shards: Sequence[Rescanned], position: Reached)
     for one in shards:
         total, probe = total.plus(one.result.sums), probe.plus(one.result.probe)
     index.install(Scan([one.scanned for one in shards], total, probe), position, engine="memory")
+
+
+# --- steps that crashes are tried in --------------------------------------------------------------------------------
+
+
+def begin(folder: Path, **options: Any) -> None:
+    """An index with three shards and some runs of changes, which every operation below finds."""
+    with opened(folder, **options) as index:
+        parts = {name: [row(n) for n in range(first, first + 12)] for name, first in (("a", 0), ("b", 12), ("c", 24))}
+        parts["a"].append(row(3, 9))  # a key twice
+        install(index, [scanned(index, name, rows) for name, rows in parts.items()], reached("0", b"0", 1.0))
+        for n in range(4):
+            index.apply(changes([n, n + 12], [row(n, 1)]), reached(str(n), b"%d" % n, 2.0 + n))
+
+
+def applied(index: DurableIndex) -> None:
+    index.apply(changes([1, 5, 50], [row(5, 2), row(50), row(50)], {1: "NUL in text"}), reached("9", b"9", 9.0))
+
+
+def replaced(index: DurableIndex) -> None:
+    rows = [*(row(n) for n in range(4, 12)), row(0, 1), row(60)]
+    index.replace([scanned(index, "a", rows, 8.0)], dropped=["b"], reached=reached("8"))
+
+
+def installed(index: DurableIndex) -> None:
+    install(index, [scanned(index, "x", [row(n, 5) for n in range(7)])], reached("7", b"7", 7.0))
+
+
+def compacted(index: DurableIndex) -> None:
+    while compact(index):
+        pass
+
+
+def doubted(index: DurableIndex) -> None:
+    index.doubt("a", "a flipped byte")
+    index.trust("a")
+
+
+OPERATIONS = {o.__name__: o for o in (applied, replaced, installed, compacted, doubted)}
+
+
+def small_sizes() -> None:
+    """So that a handful of rows is merged and folded, slice by slice."""
+    compaction.SMALLEST_ROWS, compaction.FOLDED_ROWS_MIN, compaction.FAN_IN = 2, 6, 2
+    slices.SLICE_ROWS = 25
+
+
+def summary(index: DurableIndex) -> str:
+    """Everything that an index says, as text that is equal where it says the same."""
+    state = index.view().state
+    shards = sorted((s.name, s.sum, s.as_of, sorted(s.keyless.items())) for s in state.shards.values() if s.name)
+    sums = b"".join(words.tobytes() for words in (state.sums.counts, state.sums.r, state.sums.r2))
+    probe = state.probe.sketch.sums.tobytes() + state.probe.pulls.tobytes()
+    said = (state.reached, shards, sorted(state.dead.items()), state.duplicates, state.faults and "faults")
+    rows = sorted(contents(index).elements())
+    return repr((said, hashlib.blake2b(sums + probe).hexdigest(), rows))
+
+
+def whole(index: DurableIndex) -> str:
+    """The summary of an index whose rows, sums and files are what it says."""
+    view = index.view()
+    assert recount(view.layers, "plain", ruled=index.identity.ruled).differs(view.state) == ""
+    for layer in view.layers:
+        layer.run.verify()
+    folder = index.shelf.disk.folder
+    assert {path.name for path in folder.iterdir()} == view.state.files | {"manifest", ".lock"}
+    return summary(index)

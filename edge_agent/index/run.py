@@ -34,7 +34,7 @@ from edge_agent.index.disk import Disk
 from edge_agent.index.marks import U32, Reasons, marks
 from edge_agent.index.rest import RestKey, open_blob
 from paritree.core import limits
-from paritree.core.errors import ParitreeError, SourceError
+from paritree.core.errors import ParitreeError, SourceError, exhausted
 from paritree.core.leaves import U8, U64, boundaries, key_words, leaf_bits, row_words
 
 MAGIC: Final = b"PTRUN\x00\x00\x02"
@@ -173,7 +173,8 @@ class Run:
         try:
             self._blob = open_blob(path, key)
         except (OSError, ValueError) as error:
-            raise SourceError(f"the run {path.name} cannot be read", next_step="start the sweep again") from error
+            failed = SourceError(f"the run {path.name} cannot be read", next_step="start the sweep again")
+            raise exhausted(error) or failed from error
         if self._blob.size < HEADER.size:
             raise self._damaged("is cut off")
         header = Header(*HEADER.unpack(self._blob.read(0, HEADER.size).tobytes()))

@@ -57,9 +57,9 @@ class Rows:
         return (key_words(self.key_digests), *row_words(self.row_digests))
 
 
-def slices(layers: Sequence[Layer], slice_rows: int = SLICE_ROWS) -> Iterator[tuple[int, int]]:
+def slices(layers: Sequence[Layer]) -> Iterator[tuple[int, int]]:
     """The key space in equal parts with about so many rows each: first k, and end, which may be 2^64."""
-    bits = (sum(layer.run.rows for layer in layers) // max(1, slice_rows)).bit_length()
+    bits = (sum(layer.run.rows for layer in layers) // SLICE_ROWS).bit_length()
     for prefix in range(1 << bits):
         yield prefix << (64 - bits), (prefix + 1) << (64 - bits)
 
