@@ -9,6 +9,7 @@ from typing import Final
 from edge_agent.build import Copy
 from edge_agent.index.index import Entry, Index
 from edge_agent.looking import Seen, merged, read_now
+from paritree.core.errors import SourceError
 from paritree.core.merging_rules import rules
 from paritree.core.profile import Profile
 
@@ -19,12 +20,14 @@ ONE_FORM: Final = frozenset({"text", "bytes", "bool"})
 
 
 def merged_note(copy: Copy, index: Index, duplicate_keys: int) -> str:
-    """A sentence for the report, "" where no key was merged: columns, rules and how many keys, no value.
+    """A sentence for the report, "" where no key was merged: columns, rules and how many keys, no value."""
+    try:
+        return _note(copy, index, duplicate_keys) if duplicate_keys else ""
+    except SourceError as error:  # the region is compared all the same
+        return f"what merged duplicate keys could not be read: {error.message}"
 
-    Raises SourceError: keys without a rule are read in their source's own form.
-    """
-    if not duplicate_keys:
-        return ""
+
+def _note(copy: Copy, index: Index, duplicate_keys: int) -> str:
     held: dict[bytes, list[Entry]] = defaultdict(list)
     for entry in index.find(index.repeated(KEYS_MAX)):
         held[entry.key_digest].append(entry)

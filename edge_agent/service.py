@@ -19,6 +19,7 @@ from edge_agent.keeping import keep_parts
 from edge_agent.kept import Kept, discard
 from edge_agent.letters.desk import LetterDesk
 from edge_agent.letters.sweep import SweepLetters
+from edge_agent.merged import merged_note
 from edge_agent.opened import Cancelled, Fences, OpenSweep, begun_with
 from edge_agent.parts import list_parts, node_parts, reveal_parts, sketch_parts
 from edge_agent.policy import Policy
@@ -275,6 +276,8 @@ class Service:
         root = index.sums.root
         policy = self._policy.about(sweep.copy.profile)
         header = sweep.header = replace(sweep.header, position=built.position.text)
+        duplicates = index.duplicates()
+        merged = merged_note(sweep.copy, index, duplicates)
         return Ready(
             header=header,
             engine=built.engine,
@@ -284,11 +287,11 @@ class Service:
             probe=index.probe,
             point=built.position.point,
             scan_s=round(built.scan_s, 3),
-            duplicate_keys=index.duplicates(),
+            duplicate_keys=duplicates,
             dead=built.dead,
             disclosure=policy.disclosure,
             sealed_keys=policy.sealed_keys,
-            notes=built.notes,
+            notes=(*built.notes, merged) if merged else built.notes,
         )
 
     def _detail(self, sweep: OpenSweep, ask: AskDetail | AskAgain) -> Iterator[ReplyBody]:
