@@ -45,6 +45,14 @@ class RegionLost(ParitreeError):
         self.failed = failed
 
 
+class NoIndex(RegionLost):
+    """The region's agent was restarted, and has not kept what it had read for this sweep: it may begin anew."""
+
+    def __init__(self, region: str, refusal: Refusal) -> None:
+        super().__init__(region, refusal.message)
+        self.refusal = refusal
+
+
 def unwatched() -> None:
     """Nobody watches the parts."""
 
@@ -69,9 +77,14 @@ class Exchanges:
         if isinstance(recalled, Answer):
             raise RegionLost(region, recalled.lost or "", failed=recalled.failed)
         if recalled is not None:
+            if isinstance(recalled[0], Refusal):
+                raise NoIndex(region, recalled[0])
             return recalled
         try:
             answer = await self._answer(region, body, on_progress)
+        except NoIndex as lost:
+            journal.note(region, body, [lost.refusal])
+            raise
         except RegionLost as lost:
             journal.note_lost(region, body, lost.message, failed=lost.failed)
             raise
@@ -153,4 +166,6 @@ def _refused(region: str, refusal: Refusal) -> ParitreeError:
         return Busy(refusal.message, refusal.retry_after_s)
     if refusal.retryable:
         return PeerError(refusal.message, retryable=True)
+    if refusal.code is RefusalCode.NO_INDEX:
+        return NoIndex(region, refusal)
     return RegionLost(region, refusal.message, failed=refusal.code in _AT_FAULT)

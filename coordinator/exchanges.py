@@ -25,6 +25,7 @@ from paritree.core.messages import (
     Header,
     Lists,
     Progress,
+    Ready,
     ReplyBody,
     Sketched,
 )
@@ -55,12 +56,17 @@ def check_headers(region: str, parts: Sequence[ReplyBody], expected: Header) -> 
             raise RegionLost(region, "its answer is about another state than the one it announced")
 
 
-def check_ready(region: str, header: Header, begin: Begin, sweep_id: str) -> None:
-    """The index is the one that was asked for. Raises RegionLost."""
+def ready_of(region: str, parts: Sequence[ReplyBody], begin: Begin, sweep_id: str) -> Ready:
+    """The answer to a Begin. Raises RegionLost where it is none, or is about another index than was asked for."""
+    ready = parts[-1]
+    if not isinstance(ready, Ready) or len(parts) != 1:
+        raise RegionLost(region, "its answer is not the index that was asked for")
+    header = ready.header
     if header.sweep_id != sweep_id or header.dataset != begin.dataset:
         raise RegionLost(region, "its answer belongs to another sweep")
     if (header.scope, header.bucket) != (begin.scope, begin.bucket):
         raise RegionLost(region, "its answer is about another part of the dataset than was asked for")
+    return ready
 
 
 def not_alike(headers: Mapping[str, Header], profile_id: bytes) -> dict[str, str]:

@@ -80,7 +80,7 @@ class LinkRunner:
             report = await sweep.run()
             return {**report, "stored": {"findings": _every(sweep, report), "traffic": _traffic(sweep)}}
         finally:
-            await course.settle(sweep.outcomes)
+            await course.settle(_outcomes(sweep))
             for link in links.values():
                 link.ledger.forget(sweep_id)
 
@@ -103,6 +103,14 @@ def _every(sweep: Sweep, report: Mapping[str, Any]) -> list[dict[str, Any]]:
         return listed
     keys = sum(finding["kind"] != "range" for finding in listed)  # a range comes first, whatever the limit
     return listed + [finding.report(None) for finding in sweep.conclusion.findings[keys:]]
+
+
+def _outcomes(sweep: Sweep) -> dict[str, str | None]:
+    """For the circuit breakers: None for a region that worked, the reason where it failed; {} before the end."""
+    if sweep.conclusion is None:
+        return {}
+    worked = {name: None for name, facts in sweep.facts.items() if facts.ready is not None and not facts.excluded}
+    return {**worked, **{name: sweep.facts[name].excluded for name in sorted(sweep.failed)}}
 
 
 def _traffic(sweep: Sweep) -> list[Traffic]:

@@ -11,17 +11,17 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import structlog
 
-from coordinator.asking import Exchanges, RegionLost
+from coordinator.asking import Exchanges, NoIndex, RegionLost
 from coordinator.course import Course, Surroundings, tallies_as_json
 from coordinator.exchanges import (
-    check_ready,
     gather,
     nodes,
     not_alike,
+    ready_of,
 )
 from coordinator.halt import Rested
 from coordinator.ranging import affordable, keep, sample
@@ -52,6 +52,8 @@ from paritree.core.suspects import Fate, Suspect
 from paritree.wire.link import RegionLink
 
 T = TypeVar("T")
+BEGUN_MAX: Final = 3
+"""How often a sweep begins in one region, whose agent loses its index each time, before the region is unknown."""
 _log = structlog.get_logger("paritree.coordinator")
 
 
@@ -101,6 +103,7 @@ class Sweep:
     _course: Course = field(init=False)
     _rounds: int = field(init=False, default=0)
     _rows: dict[str, int] = field(init=False, default_factory=dict)
+    _begun: Counter[str] = field(init=False, default_factory=Counter)
     _ranged: RangeFinding | None = field(init=False, default=None)
     _spans: dict[str, float] = field(init=False, default_factory=dict)
     _views: dict[str, View] = field(init=False, default_factory=dict)
@@ -169,14 +172,6 @@ class Sweep:
         if spent := self._course.budget.spent(bytes_moved=moved, rows=sum(self._rows.values())):
             self._course.halt.ask(spent)
 
-    @property
-    def outcomes(self) -> dict[str, str | None]:
-        """For the circuit breakers: None for a region that worked, the reason where it failed; {} before the end."""
-        if self.conclusion is None:
-            return {}
-        worked = dict.fromkeys(self._comparable, None)
-        return {**worked, **{name: self.facts[name].excluded for name in sorted(self.failed)}}
-
     def tallies(self) -> dict[str, Tally]:
         """The bytes of each region in this sweep, those of earlier runs included."""
         before = self._course.moved_before
@@ -216,24 +211,30 @@ class Sweep:
             self.failed.add(lost.region)
 
     async def _begin(self) -> None:
+        await gather({name: self._begin_in(name) for name in self.regions if name in self.links})
+
+    async def _begin_in(self, name: str) -> None:
         of = self.options.scope, self.options.bucket
         begin = Begin(self.profile.dataset, self.profile.profile_id, CANONICAL_VERSION, *of)
+        self._begun[name] += 1
+        try:
+            parts = await self._exchanges.parts(name, begin, lambda p: self._scanned(name, p))
+            ready = self.facts[name].ready = ready_of(name, parts, begin, self.sweep_id)
+            self._rows[name] = ready.rows
+            self._watch_cost()
+        except RegionLost as lost:
+            self._exclude(lost)
+        await self._commit()  # a scan may take hours: it does not wait for the other regions'
 
-        async def one(name: str) -> None:
-            try:
-                parts = await self._exchanges.parts(name, begin, lambda p: self._scanned(name, p))
-                ready = parts[-1]
-                if not isinstance(ready, Ready) or len(parts) != 1:
-                    raise RegionLost(name, "its answer is not the index that was asked for")
-                check_ready(name, ready.header, begin, self.sweep_id)
-                self.facts[name].ready = ready
-                self._rows[name] = ready.rows
-                self._watch_cost()
-            except RegionLost as lost:
-                self._exclude(lost)
-            await self._commit()  # a scan may take hours: it does not wait for the other regions'
-
-        await gather({name: one(name) for name in self.regions if name in self.links})
+    async def _begin_anew(self, lost: NoIndex) -> None:
+        """The region's agent was restarted and has no index of this sweep any more: what it has now is compared."""
+        if self._begun[lost.region] >= BEGUN_MAX:
+            self._exclude(lost)
+            return
+        _log.info("region begins anew", sweep=self.sweep_id, region=lost.region)
+        self._views.pop(lost.region, None)
+        await self._begin_in(lost.region)
+        self._exclude_other_headers()
 
     def _scanned(self, name: str, progress: Progress) -> None:
         self._rows[name] = progress.rows
@@ -269,6 +270,8 @@ class Sweep:
                 suspects, incomplete = await self._look(near, outcome)
                 self._ranged = await self._range(apart, incomplete) if apart else None
                 return suspects, incomplete
+            except NoIndex as lost:
+                await self._begin_anew(lost)
             except RegionLost as lost:
                 self._exclude(lost)
 

@@ -11,8 +11,11 @@ from typing import Any
 import pytest
 from durable import SWEEP_ID, Crash, Durable, comparable, store_url
 
+from coordinator.store import Fenced
+from edge_agent.service import Service
 from paritree.core.errors import PeerError
-from paritree.core.messages import AskDetail, AskLists, Begin
+from paritree.core.messages import AskAgain, AskDetail, AskLists, Begin
+from paritree.wire.loopback import LoopbackLink
 
 pytestmark = pytest.mark.asyncio
 ROWS = [(n, f"name {n}", "1.5") for n in range(400)]
@@ -56,7 +59,7 @@ async def test_killed_at_any_write_a_sweep_goes_on_without_asking_again(
     assert writes >= 7  # begin, start, two first answers, details, second look, outcome
     for crash_at in range(writes):
         one = durable(name=f"store-{crash_at}")
-        assert await one.crashed(crash_at, committed=committed) == crash_at + 1
+        assert await one.crashed(crash_at, committed=committed) > crash_at
         before = asked_of(one)
         async with one.coordinator() as (control, store):
             row = store.sweep(SWEEP_ID)
@@ -189,3 +192,101 @@ async def test_a_cancel_survives_the_coordinator_that_took_it(durable: Callable[
 
 def total(asked: Counter[tuple[str, str]], region: str) -> int:
     return sum(count for (name, _), count in asked.items() if name == region)
+
+
+# --- agents that are restarted --------------------------------------------------------------------------------------
+
+
+def service_of(durable: Durable, region: str) -> Service:
+    link = durable.links[region]
+    assert isinstance(link, LoopbackLink)
+    service = link._service
+    assert isinstance(service, Service)
+    return service
+
+
+def restarting(durable: Durable, region: str, kind: type, *, forget: bool) -> list[str]:
+    """Before the first question of a kind, the region's agent is restarted, with or without what it had kept."""
+    done: list[str] = []
+
+    async def restart() -> None:
+        service = service_of(durable, region)
+        await service.close()
+        if forget:
+            await service._end(SWEEP_ID, keep=False)
+
+    def before(body: Any) -> Any:
+        if not isinstance(body, kind) or done:
+            return None
+        done.append(region)
+        return restart()
+
+    durable.watched[region].before = before
+    return done
+
+
+@pytest.mark.parametrize("kind", [AskDetail, AskAgain])
+@pytest.mark.parametrize("forget", [False, True])
+async def test_an_agent_that_is_restarted_goes_on_or_begins_anew(
+    durable: Callable[..., Durable], kind: type, forget: bool
+) -> None:
+    expected, asked, _ = await clean(durable())
+    one = durable(name="store-restart")
+    done = restarting(one, "eu", kind, forget=forget)
+    async with one.coordinator() as (control, _):
+        assert comparable(await one.swept(control)) == expected
+    assert done == ["eu"]
+    begins = asked_of(one)["eu", "Begin"]
+    assert begins == (2 if forget else 1)
+    if not forget:  # what had been told is asked about in full again, and nothing else
+        assert asked_of(one)["us", "Begin"] == 1
+        assert sum(asked_of(one).values()) <= sum(asked.values()) + 1
+
+
+async def test_an_agent_that_loses_its_index_each_time_is_unknown(durable: Callable[..., Durable]) -> None:
+    one = durable()
+
+    def before(body: Any) -> Any:
+        return service_of(one, "eu")._end(SWEEP_ID, keep=False) if isinstance(body, AskDetail) else None
+
+    one.watched["eu"].before = before
+    async with one.coordinator() as (control, store):
+        report = await one.swept(control)
+        assert report["verdict"] == "unknown"
+        assert "holds no index" in report["verdicts"][0]["reason"]
+        assert asked_of(one)["eu", "Begin"] == 3
+        assert str(one.row(store).state) == "finished"
+
+
+async def test_killed_after_a_region_began_anew_it_goes_on_with_that(
+    durable: Callable[..., Durable],
+) -> None:
+    expected, _, _ = await clean(durable())
+    one = durable(name="store-anew")
+    restarting(one, "eu", AskDetail, forget=True)
+    lives = 0
+    while await one.crashed(3, committed=True) > 0:
+        lives += 1
+        assert lives < 20
+    async with one.coordinator() as (control, _):
+        assert comparable(await one.swept(control)) == expected
+    assert asked_of(one)["eu", "Begin"] == 2
+
+
+async def test_an_older_coordinator_is_refused_by_agents_and_stops(durable: Callable[..., Durable]) -> None:
+    """Its requests carry a lower token than the sweep has had, whichever of the two has the connection."""
+    one = durable()
+    link = one.links["eu"]
+    assert isinstance(link, LoopbackLink)
+
+    def before(body: Any) -> None:
+        if isinstance(body, AskDetail):
+            service_of(one, "eu")._fences.admit(SWEEP_ID, 9)  # a newer coordinator has asked
+
+    one.watched["eu"].before = before
+    async with one.coordinator() as (control, store):
+        with pytest.raises(Fenced):
+            await one.swept(control)
+        assert control.jobs.overtaken.is_set()
+        row = one.row(store)
+        assert (str(row.state), row.report, row.error) == ("running", None, None)  # it is the other one's to end
