@@ -26,7 +26,19 @@ VAGUE_NAMES = {"utils", "util", "helpers", "helper", "common", "misc"}
 
 CORE_MAY_IMPORT = {
     *("__future__", "base64", "collections", "contextlib", "dataclasses", "decimal", "difflib", "enum", "functools"),
-    *("fractions", "hashlib", "ipaddress", "itertools", "json", "math", "re", "struct", "typing", "unicodedata"),
+    *(
+        "errno",
+        "fractions",
+        "hashlib",
+        "ipaddress",
+        "itertools",
+        "json",
+        "math",
+        "re",
+        "struct",
+        "typing",
+        "unicodedata",
+    ),
     *("msgpack", "numpy", "pyarrow", "llvmlite", "numba"),
 }
 """Nothing here opens a socket or a file, asks for the time, makes a thread or draws a random number."""

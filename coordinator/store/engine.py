@@ -21,6 +21,14 @@ BUSY_TIMEOUT_S: Final = 30
 """How long a writer waits for another one; the store's own transactions take milliseconds."""
 POOL_SIZE: Final = 4
 """Connections to PostgreSQL: operators' requests and the sweeps' few writes, never the data path."""
+_STEPS: Final = (
+    ("disk is full", "free space on its disk"),
+    ("No space left", "free space on the server's disk"),
+    ("too many", "raise max_connections of the server or CONNECTION LIMIT of the role; a coordinator takes up to 15"),
+    ("connection slots", "raise max_connections of the server; a coordinator takes up to 15"),
+    ("unable to open database file", "see that it is there and writable, and that file handles are left (ulimit -n)"),
+)
+"""By words of SQLite and PostgreSQL."""
 _NEXT_URL: Final = "write sqlite:///path/to/store.db or postgresql://user@host/database"
 
 
@@ -105,7 +113,7 @@ def translated(engine: sa.Engine) -> Iterator[None]:
         raise
     except exc.OperationalError as error:
         message = f"store {shown(engine.url)}: {_first_line(error)}"
-        raise SourceError(message, next_step="see that the store is there and writable", retryable=True) from None
+        raise SourceError(message, next_step=_step_after(message), retryable=True) from None
     except exc.TimeoutError:
         raise SourceError(f"store {shown(engine.url)}: busy", retryable=True) from None
     except exc.StatementError as error:
@@ -116,6 +124,14 @@ def translated(engine: sa.Engine) -> Iterator[None]:
         raise InvariantBroken(f"store: {type(error).__name__} in a value that is no JSON") from None
     except exc.SQLAlchemyError as error:
         raise SourceError(f"store {shown(engine.url)}: {type(error).__name__}") from None
+
+
+def _step_after(message: str) -> str:
+    """What to do about an OperationalError; drivers tell by their words only."""
+    for mark, step in _STEPS:
+        if mark in message:
+            return step
+    return "see that the store is there and writable"
 
 
 def _first_line(error: exc.StatementError) -> str:

@@ -6,6 +6,9 @@ Whether a retry can help is a field, decided where it is known.
 
 from __future__ import annotations
 
+import errno
+from typing import Final
+
 
 class ParitreeError(Exception):
     """Base of every error that paritree raises on purpose.
@@ -55,6 +58,26 @@ class PeerError(ParitreeError):
 
 class Unreadable(PeerError):
     """Bytes of the other process that are no message: kept as a dead letter."""
+
+
+_MISSING: Final[dict[int, tuple[str, str]]] = {
+    **dict.fromkeys(
+        (errno.EMFILE, errno.ENFILE), ("file handles", "raise the limit: ulimit -n, LimitNOFILE= of a unit")
+    ),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), ("disk space", "free space on that disk")),
+    errno.ENOMEM: ("memory", "give it more memory, or lower shard_rows or executor.workers"),
+}
+"""What has run out, by the system's error, and what to do."""
+
+
+def exhausted(error: BaseException) -> SourceError | None:
+    """The retryable error that says what this machine has run out of, where that is why something failed."""
+    code = errno.ENOMEM if isinstance(error, MemoryError) else getattr(error, "errno", None)
+    if not isinstance(error, OSError | MemoryError) or code not in _MISSING:
+        return None
+    what, step = _MISSING[code]
+    reason = error.strerror if isinstance(error, OSError) else ""
+    return SourceError(f"out of {what}" + (f": {reason}" if reason else ""), next_step=step, retryable=True)
 
 
 class DeadLetter(ParitreeError):

@@ -11,7 +11,7 @@ import structlog
 
 from paritree.core import limits
 from paritree.core import messages as m
-from paritree.core.errors import ConfigError, InvariantBroken, ParitreeError, PeerError
+from paritree.core.errors import ConfigError, InvariantBroken, ParitreeError, PeerError, exhausted
 from paritree.core.retry import Busy
 from paritree.core.sketch import TABLES, WORDS
 from paritree.wire import codec
@@ -69,6 +69,11 @@ async def parts(service: AgentService, request: m.Request) -> AsyncGenerator[Par
     except ParitreeError as error:
         yield numbered.part(refusal_of(error), last=True)
     except Exception as error:  # noqa: BLE001 - a mistake in one answer must not end the other exchanges of the stream
+        lacking = exhausted(error)
+        if lacking is not None:
+            _log.error("request_failed", exchange=request.exchange, sweep=request.sweep_id, reason=lacking.message)
+            yield numbered.part(refusal_of(lacking), last=True)
+            return
         _log.exception("request_failed", exchange=request.exchange, sweep=request.sweep_id)
         failure = InvariantBroken(f"internal error in the agent ({type(error).__name__})", next_step="see its log")
         yield numbered.part(refusal_of(failure), last=True)

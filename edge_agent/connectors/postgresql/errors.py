@@ -16,11 +16,16 @@ RETRYABLE_CLASSES: Final = ("08", "40", "53", "57", "58")
 SNAPSHOT_GONE: Final = frozenset({"22023", "42704", "55000"})
 """What SET TRANSACTION SNAPSHOT says of a lost snapshot: 22023 up to version 16, 42704 later, 55000 owner ended."""
 
+_CONNECTIONS: Final = (
+    "lower throttle.connections_max of the agent, or raise max_connections or the role's CONNECTION LIMIT"
+)
 _REFUSED_LOGINS: Final = (
     ("authentication failed", "check the user and the password (secrets, PGPASSFILE)"),
     ("no password supplied", "give the password as a secret of the connection, or with PGPASSFILE"),
     ("no pg_hba.conf entry", "allow this user, address and database in the server's pg_hba.conf"),
     ("is not permitted to log in", "ALTER ROLE ... LOGIN, or another user in the URL"),
+    ("too many", _CONNECTIONS),
+    ("connection slots", _CONNECTIONS),
     ("role ", "create the role, or correct the user in the URL"),
     ("certificate", "check sslmode, sslrootcert, sslcert and sslkey in the URL"),
 )
@@ -105,7 +110,7 @@ def connection_error(error: psycopg.Error, where: str, database: str) -> Paritre
     if "FATAL" in text or "password" in text or "certificate" in text:
         for mark, step in _REFUSED_LOGINS:
             if mark in text:
-                return SourceError(message, next_step=step)
+                return SourceError(message, next_step=step, retryable=step is _CONNECTIONS)
     if isinstance(error, psycopg.ProgrammingError | psycopg.InterfaceError):
         return ConfigError(message, next_step="correct the URL")
     return SourceError(message, next_step="check that the server runs and can be reached", retryable=True)
