@@ -6,7 +6,6 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -24,6 +23,7 @@ from edge_agent.opened import Cancelled, Fences, OpenSweep, begun_with
 from edge_agent.parts import list_parts, node_parts, reveal_parts, sketch_parts
 from edge_agent.policy import Policy
 from edge_agent.scoping import narrowed
+from edge_agent.signs import in_thread, while_working
 from edge_agent.spool import clear_spool, folder_name
 from edge_agent.telling import Teller, detail_parts
 from edge_agent.tokens import TokenBook
@@ -58,8 +58,6 @@ from paritree.core.scope import Scope
 
 SWEEPS_MAX: Final = 16
 """Sweeps an agent keeps open at once; each has its runs on the spool."""
-ALIVE_S: Final = 5.0
-"""A running scan shows a sign of life at least this often, so that silence means trouble."""
 SWEEP_IDLE_S: Final = 1_800.0
 """A sweep that nobody asked about for this long was given up by its coordinator."""
 BUSY_S: Final = 10.0
@@ -127,7 +125,7 @@ class Service:
             yield Ended()
             return
         if isinstance(body, AskLetters):
-            async for part in self._letters(body):
+            async for part in self._letters(body, request.timeout_s):
                 yield part
             return
         sweep = self._sweeps.get(request.sweep_id) or await self._reopened(request)
@@ -149,7 +147,7 @@ class Service:
             case AskKeep():
                 folder = self._spool / folder_name(sweep.header.dataset) / "kept"
                 parts = keep_parts(sweep.header, sweep.built.index, sweep.copy.profile, folder, body)
-        async for part in _in_thread(parts):
+        async for part in in_thread(parts, request.timeout_s):
             yield part
 
     async def close(self) -> None:
@@ -161,9 +159,8 @@ class Service:
         await self._expire()
         sweep_id = request.sweep_id
         while (ending := self._ending.get(sweep_id)) is not None:  # its last scan still writes there
-            with suppress(TimeoutError):
-                await asyncio.wait_for(ending.wait(), ALIVE_S)
-            yield Progress(0, 0, 0)
+            async for sign in while_working(asyncio.ensure_future(ending.wait()), request.timeout_s):
+                yield sign
         sweep = self._sweeps.get(sweep_id)
         if sweep is None:
             opened = self._open(sweep_id, begin)
@@ -183,10 +180,7 @@ class Service:
         building = sweep.building
         if building is None:
             raise PeerError("the sweep has no scan")
-        told = None
-        while not building.done():
-            await asyncio.wait({building}, timeout=ALIVE_S if told == sweep.progress else 0.25)
-            told = sweep.progress
+        async for told in while_working(building, request.timeout_s, lambda: sweep.progress):
             sweep.used_at = time.monotonic()
             yield told
         try:
@@ -305,7 +299,7 @@ class Service:
             self._books[sweep.header.dataset].add({key_digest: min(held[key_digest]) for key_digest in shown})
         yield from detail_parts(sweep.header, told)
 
-    async def _letters(self, ask: AskLetters) -> AsyncIterator[ReplyBody]:
+    async def _letters(self, ask: AskLetters, timeout_s: float) -> AsyncIterator[ReplyBody]:
         """The answer about dead letters, with a sign of life while they are tried again."""
         if self._desk is None:
             raise PeerError("this agent keeps no dead letters")
@@ -316,10 +310,8 @@ class Service:
             told = progress
 
         working = asyncio.create_task(asyncio.to_thread(self._desk.answer, ask, note))
-        while not working.done():
-            await asyncio.wait({working}, timeout=ALIVE_S)
-            if not working.done():
-                yield told
+        async for sign in while_working(working, timeout_s, lambda: told):
+            yield sign
         for part in working.result():
             yield part
 
@@ -383,10 +375,3 @@ class Service:
             del self._ending[sweep_id]
             ended.set()
         _log.debug("sweep ended", sweep=sweep_id, kept=keep, waited_s=round(time.monotonic() - began, 3))
-
-
-async def _in_thread(parts: Iterator[ReplyBody]) -> AsyncIterator[ReplyBody]:
-    """The parts of a blocking iterator, each made in a worker thread."""
-    done = object()
-    while (part := await asyncio.to_thread(next, parts, done)) is not done:
-        yield part  # type: ignore[misc]

@@ -84,7 +84,8 @@ class Telling:
         if len(found) != 1 or name in self.same:
             return False
         [look] = found
-        return len(look.indexed) == 1 and look.fresh == look.indexed and not (look.dead or look.sealed or look.merged)
+        one = len(look.indexed) == 1 and len(look.indexed[0]) == ROW_BYTES
+        return one and look.fresh == look.indexed and not (look.dead or look.sealed or look.merged)
 
 
 def tables(telling: Telling) -> Iterator[tuple[LookTable, list[Look]]]:
