@@ -131,7 +131,7 @@ class Exchanges:
     ) -> list[ReplyBody]:
         link = self.links[region]
         parts: list[ReplyBody] = []
-        furthest, counted = (0, 0), self._moved(link)
+        counted = self._moved(link)
         timeout_s = min(self.timeout_s, END_S) if isinstance(body, End) else self.timeout_s
         answers = link.ask(body, sweep_id=self.sweep_id, timeout_s=timeout_s)
         async with aclosing(answers):
@@ -139,9 +139,7 @@ class Exchanges:
                 moved = self._moved(link)
                 owed_s, counted = gate.moved(moved - counted, self.course.now()), moved
                 if isinstance(part, Progress):
-                    if (part.shards_done, part.rows) > furthest:
-                        furthest = part.shards_done, part.rows
-                        retries.alive()
+                    retries.reached((part.shards_done, part.rows))
                     on_progress(part)
                 elif isinstance(part, Refusal):
                     raise _refused(region, part)

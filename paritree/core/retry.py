@@ -53,11 +53,14 @@ class Retries:
         self._failures = 0
         self._failing_since = 0.0
         self._busy_since: float | None = None
+        self._furthest: tuple[int, ...] = ()
 
-    def alive(self) -> None:
-        """The exchange has come further than ever before: what failed until now is forgotten."""
-        self._failures = 0
-        self._busy_since = None
+    def reached(self, how_far: tuple[int, ...]) -> None:
+        """How far this try has come. Further than any before it: what failed until now is forgotten."""
+        if how_far > self._furthest:
+            self._furthest = how_far
+            self._failures = 0
+            self._busy_since = None
 
     def after(self, error: ParitreeError, now: float, chance: float) -> float | None:
         """Seconds to wait before the next try, None to give up; ``chance`` is drawn from [0, 1)."""

@@ -44,17 +44,17 @@ def test_it_is_tried_for_as_long_as_patience_lasts_and_at_least_so_often() -> No
 
 def test_progress_begins_the_count_anew() -> None:
     retries, now = Retries(RetryPolicy(attempts_max=2), 0.0), 0.0
-    for _ in range(20):
+    for shards in range(20):
         now += 5.0
+        retries.reached((shards, 0))
         assert retries.after(CUT, now, 0.5) is not None
-        retries.alive()
-    assert retries.after(CUT, now, 0.5) is not None
+    retries.reached((19, 0))  # no further than before
     assert retries.after(CUT, now, 0.5) is None
 
 
 def test_progress_does_not_go_on_for_ever() -> None:
     retries = Retries(RetryPolicy(total_s_max=100.0), 0.0)
-    retries.alive()
+    retries.reached((1,))
     assert retries.after(CUT, 99.0, 0.5) is not None
     assert retries.after(CUT, 100.0, 0.5) is None
     assert retries.after(Busy("busy", 1.0), 100.0, 0.5) is None
