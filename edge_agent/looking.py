@@ -8,7 +8,7 @@ policy lets it travel sealed, it is read by key; otherwise the table's keys are 
 from __future__ import annotations
 
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -17,11 +17,13 @@ from edge_agent.build import Copy
 from edge_agent.connections import connections_of
 from edge_agent.connectors.registry import connect
 from edge_agent.executors import Executor
+from edge_agent.index.copies import copies
 from edge_agent.index.index import Entry, Index
 from edge_agent.reading import looked_up
 from edge_agent.seal import seal, unseal
 from edge_agent.searching import search
 from edge_agent.versions import Version, versions_of
+from paritree.core.copies import folded
 from paritree.core.digester import CanonicalRow, PlainDigester
 from paritree.core.display import key_values
 from paritree.core.merging_rules import Raw, raw_keys, rules
@@ -62,10 +64,10 @@ def look(copy: Copy, index: Index, located: Located, executor: Executor, wanted:
 
     Raises SourceError.
     """
+    if copy.profile.whole_row:
+        return _whole_rows(copy, index, located, executor, wanted)
     digests = [name for name in wanted.names if len(name) > K_BYTES]
     indexed = _indexed(index, located, wanted.ks, digests)
-    if copy.profile.whole_row:
-        return _whole_rows(copy, located, executor, indexed, wanted.names)
     for key_digest, ciphertext in wanted.sealed.items():
         if key_digest not in located.locators and _point_readable(copy):
             located.add(key_digest, unseal(copy.keys, key_digest, ciphertext))
@@ -93,21 +95,20 @@ def _indexed(
     return indexed
 
 
-def _whole_rows(
-    copy: Copy,
-    located: Located,
-    executor: Executor,
-    indexed: Mapping[bytes, Sequence[Entry]],
-    names: Sequence[bytes],
-) -> list[Look]:
+def _whole_rows(copy: Copy, index: Index, located: Located, executor: Executor, wanted: Wanted) -> list[Look]:
     """Without a key no row can be read by itself: the table is scanned once, and the copies of each row are counted."""
-    rows: dict[bytes, list[bytes]] = defaultdict(list)
-    for match in search(copy, executor, [*indexed, *names]):
+    digests = [name for name in wanted.names if len(name) > K_BYTES]
+    unread = [digest for digest in digests if digest not in located.locators]
+    under = {*wanted.ks, *(int.from_bytes(digest[:K_BYTES], "big") for digest in unread)}
+    indexed = copies(index, under)
+    for key_digest, held in indexed.items():
+        located.locators[key_digest] |= held.locators
+    rows: dict[bytes, Counter[bytes]] = defaultdict(Counter)
+    for match in search(copy, executor, [*indexed, *wanted.names]):
         located.add(match.key_digest, match.locator)
-        rows[match.key_digest].append(match.row_digest)
-    digests = (name for name in names if len(name) > K_BYTES)
+        rows[match.key_digest][match.row_digest] += match.copies
     return [
-        Look(k, tuple(sorted(entry.row_digest for entry in indexed.get(k, ()))), tuple(sorted(rows.get(k, ()))))
+        Look(k, folded(indexed[k].rows if k in indexed else ()), folded(rows.get(k, ())))
         for k in dict.fromkeys([*indexed, *digests, *rows])
     ]
 
@@ -123,8 +124,8 @@ def _look(copy: Copy, wanted: Wanted, key_digest: bytes, indexed: Sequence[Entry
     newest = max((seen.version for seen in rows if seen.version is not None), default=None, key=lambda one: one.at)
     return Look(
         key_digest=key_digest,
-        indexed=tuple(sorted(entry.row_digest for entry in indexed)),
-        fresh=tuple(sorted(seen.row.row_digest for seen in rows if not seen.row.dead)),
+        indexed=folded(entry.row_digest for entry in indexed),
+        fresh=folded(seen.row.row_digest for seen in rows if not seen.row.dead),
         dead=next((seen.row.dead for seen in rows if seen.row.dead), ""),
         columns=single.columns if single else (),
         version=None if newest is None else newest.at,

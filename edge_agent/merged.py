@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
 from edge_agent.build import Copy
-from edge_agent.index.index import Entry, Index
+from edge_agent.index.copies import copies
+from edge_agent.index.index import Index
 from edge_agent.looking import Seen, merged, read_now
 from paritree.core.errors import SourceError
 from paritree.core.merging_rules import rules
@@ -28,12 +29,10 @@ def merged_note(copy: Copy, index: Index, duplicate_keys: int) -> str:
 
 
 def _note(copy: Copy, index: Index, duplicate_keys: int) -> str:
-    held: dict[bytes, list[Entry]] = defaultdict(list)
-    for entry in index.find(index.repeated(KEYS_MAX)):
-        held[entry.key_digest].append(entry)
-    several = {digest: entries for digest, entries in held.items() if len(entries) > 1}
-    found = {digest: _by_locators(copy.profile, entries) for digest, entries in several.items()}
-    unexplained = {digest: {several[digest][0].locator} for digest, by in found.items() if not by}
+    held = copies(index, index.repeated(KEYS_MAX))
+    several = {digest: one for digest, one in held.items() if one.total > 1}
+    found = {digest: rules(copy.profile, [(key, ()) for key in one.locators]) for digest, one in several.items()}
+    unexplained = {digest: several[digest].locators for digest, by in found.items() if not by}
     if unexplained and _has_forms(copy.profile):
         fresh = read_now(copy, unexplained)
         found |= {digest: merged(copy.profile, _sure(fresh.get(digest, ()))) for digest in unexplained}
@@ -43,10 +42,6 @@ def _note(copy: Copy, index: Index, duplicate_keys: int) -> str:
     named = ", ".join(f"{rule} ({count})" for rule, count in sorted(counts.items(), key=lambda one: (-one[1], one[0])))
     some = f" of the {len(found):,} that were looked at" if len(found) < duplicate_keys else ""
     return f"keys that occur more than once were merged by{some}: {named}"
-
-
-def _by_locators(profile: Profile, entries: Sequence[Entry]) -> tuple[str, ...]:
-    return rules(profile, [(entry.locator, ()) for entry in entries])
 
 
 def _sure(rows: Sequence[Seen]) -> Sequence[Seen]:

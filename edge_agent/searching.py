@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -31,11 +32,12 @@ class SearchTask:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """One row that was found."""
+    """A row that was found, ``copies`` times in one shard."""
 
     key_digest: bytes
     row_digest: bytes
     locator: bytes
+    copies: int = 1
 
 
 def search(copy: Copy, executor: Executor, names: Sequence[bytes]) -> list[Match]:
@@ -64,7 +66,7 @@ def search_shard(task: SearchTask) -> list[Match]:
     copy = task.copy
     digester = open_digester(copy.digester, copy.profile, copy.keys)
     leading = np.array([int.from_bytes(name[:K_BYTES], "big") for name in task.names], np.uint64)
-    found: list[Match] = []
+    found: Counter[tuple[bytes, bytes, bytes]] = Counter()
     with connect(copy.source) as connector:
         batches = scanned(connector, copy.binding, task.shard)
         if copy.throttle.paces:
@@ -75,6 +77,5 @@ def search_shard(task: SearchTask) -> list[Match]:
             for row in np.flatnonzero(np.isin(k, leading)).tolist():
                 key_digest = digested.key_digests[row].tobytes()
                 if key_digest in task.names or key_digest[:K_BYTES] in task.names:
-                    row_digest = digested.row_digests[row].tobytes()
-                    found.append(Match(key_digest, row_digest, digested.locators[row].as_py()))
-    return found
+                    found[key_digest, digested.row_digests[row].tobytes(), digested.locators[row].as_py()] += 1
+    return [Match(*row, copies) for row, copies in found.items()]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from paritree.core import messages as m
+from paritree.core.copies import folded
 from paritree.core.deadletters import Letter, LetterAction, LetterKind, LetterState
 from paritree.core.looktable import LookTable, Picked
 from paritree.core.sketch import probe_of
@@ -94,6 +95,7 @@ def samples() -> dict[str, Any]:
         "ended": m.Ended(),
         "children_of_a_bucket": m.Children(replace(HEADER, scope="month", scope_id=b"i" * 8, bucket=b"b" * 32), U64),
         "merged_look": m.Details(HEADER, (m.Look(b"d" * 16, (b"a" * 16, b"b" * 16), merged=("name: casefold",)),)),
+        "copies": m.Details(HEADER, (m.Look(b"d" * 16, folded([b"a" * 16] * 70_000), folded([b"a" * 16] * 3)),)),
         "unknown_bucket": m.Refusal(m.RefusalCode.UNKNOWN_BUCKET, "no bucket of this dataset has that id"),
     }
     return {

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from paritree.core import limits
 from paritree.core import messages as m
+from paritree.core.copies import folded
 from paritree.core.deadletters import Letter, LetterAction, LetterKind, LetterState
 from paritree.core.looktable import LookTable, Picked, packed
 from paritree.core.sketch import Probe, Sketch
@@ -124,11 +125,12 @@ headers = st.builds(
     whole | parts,
 )
 deads = st.builds(m.DeadLetters, u64s, u64s, st.dictionaries(texts, u64s, max_size=5))
+row_digests = st.dictionaries(st.binary(min_size=16, max_size=16), st.integers(1, 40), max_size=3).map(folded)
 looks = st.builds(
     m.Look,
     st.binary(min_size=16, max_size=16),
-    digests(16, 3).map(lambda d: tuple(sorted(d))),
-    digests(16, 3).map(lambda d: tuple(sorted(d))),
+    row_digests,
+    row_digests,
     texts,
     digests(8),
     st.none() | st.integers(-(2**63), 2**63 - 1),

@@ -31,6 +31,7 @@ import numpy as np
 
 from paritree.core import limits
 from paritree.core.columnplan import ColumnPlan
+from paritree.core.copies import counted
 from paritree.core.errors import InvariantBroken
 from paritree.core.explaining import place, rows_listed, rows_shown, unlike
 from paritree.core.leaves import U64, NodeSum, NodeSums
@@ -359,7 +360,7 @@ def completed(looks: Sequence[Look], reference: Sequence[Look], deltas: Mapping[
         return tuple(looks)
     base: dict[int, int] = {}
     for k, look in zip(ks_of(reference), reference, strict=True):
-        base[k] = base.get(k, 0) + sum(int.from_bytes(digest[:8], "little") for digest in look.indexed)
+        base[k] = base.get(k, 0) + shown_sum([look]).r
     r_of = {k: r + deltas.get(k, 0) for k, r in base.items()}
     return tuple(
         _completed(look, r_of.get(k, deltas.get(k, 0)) & MASK) for k, look in zip(ks_of(looks), looks, strict=True)
@@ -382,10 +383,10 @@ def shown_sum(looks: Sequence[Look]) -> NodeSum:
     """Count, Σr and Σr′ of the indexed rows that a region showed."""
     count = r = r2 = 0
     for look in looks:
-        for digest in look.indexed:
-            count += 1
-            r += int.from_bytes(digest[:8], "little")
-            r2 += int.from_bytes(digest[8:], "little")
+        for digest, copies in counted(look.indexed):
+            count += copies
+            r += copies * int.from_bytes(digest[:8], "little")
+            r2 += copies * int.from_bytes(digest[8:], "little")
     return NodeSum(count, r & MASK, r2 & MASK)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from paritree.core import limits
+from paritree.core.copies import counted
 from paritree.core.leaves import NodeSum
 from paritree.core.listing import RowList
 from paritree.core.messages import Look
@@ -21,8 +22,8 @@ def rows_shown(looks: Sequence[Look]) -> Rows:
     rows: dict[int, NodeSum] = {}
     for look in looks:
         k = int.from_bytes(look.key_digest[:8], "big")
-        for digest in look.indexed:
-            _add(rows, k, int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:], "little"))
+        for digest, count in counted(look.indexed):
+            _add(rows, k, int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:], "little"), count)
     return rows
 
 
@@ -34,9 +35,9 @@ def rows_listed(listed: RowList) -> Rows:
     return rows
 
 
-def _add(rows: dict[int, NodeSum], k: int, r: int, r2: int) -> None:
+def _add(rows: dict[int, NodeSum], k: int, r: int, r2: int, count: int = 1) -> None:
     before = rows.get(k, NodeSum(0, 0, 0))
-    rows[k] = NodeSum(before.count + 1, before.r + r & MASK, before.r2 + r2 & MASK)
+    rows[k] = NodeSum(before.count + count, before.r + r * count & MASK, before.r2 + r2 * count & MASK)
 
 
 def unlike(one: Rows, other: Rows) -> set[int]:

@@ -169,7 +169,8 @@ class Lists:
 class Look:
     """One key in one region, as seen now.
 
-    ``indexed`` and ``fresh`` are row digests (16 bytes each, sorted; several for a duplicate key, none when absent).
+    ``indexed`` and ``fresh`` are row digests (16 bytes each, sorted; several for a duplicate key, many copies folded as
+    in ``core.copies``, none when absent).
     ``dead`` is the reason why the row could not be canonicalised, or "". ``columns`` are the 8-byte column digests of
     the fresh row in the order of the profile's row columns, when asked for and when there is exactly one fresh row;
     ``shifted``, sent with them, those of its cells on the shifted grid, for the columns that have a tolerance alone.

@@ -13,6 +13,7 @@ from typing import Final
 import numpy as np
 
 from paritree.core import limits
+from paritree.core.copies import rows_in
 from paritree.core.looktable import HALF_BYTES, NO_VERSION, ROW_BYTES, LookTable, Picked, cut, marked, packed
 from paritree.core.messages import AskDetail, Details, Look
 
@@ -157,7 +158,7 @@ def _bitmap(flags: Iterable[bool]) -> bytes:
 
 def look_bytes(look: Look) -> int:
     """About what a look takes in a message of its own."""
-    digests = 16 * (len(look.indexed) + len(look.fresh)) + 8 * (len(look.columns) + len(look.shifted))
+    digests = 24 * (len(look.indexed) + len(look.fresh)) + 8 * (len(look.columns) + len(look.shifted))
     return _LOOK_BYTES + digests + len(look.sealed) + 4 * len(look.dead)
 
 
@@ -170,7 +171,7 @@ def sendable(look: Look) -> Look:
     if look_bytes(look) > limits.PART_BYTES_MAX:
         look = replace(look, sealed=b"")
     if look_bytes(look) > limits.PART_BYTES_MAX:
-        rows = max(len(look.indexed), len(look.fresh))
+        rows = max(rows_in(look.indexed), rows_in(look.fresh))
         return Look(look.key_digest, dead=f"the key has {rows} rows, more than one message has room for")
     return look
 

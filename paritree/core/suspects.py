@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from paritree.core.copies import rows_in
 from paritree.core.shown import SUM_BYTES
 
 
@@ -20,7 +21,7 @@ class Fate(StrEnum):
 
 
 Version = tuple[bytes, ...]
-"""The row digests of one key in one region, sorted; () where the key is absent."""
+"""The row digests of one key in one region, sorted, many copies folded (``core.copies``); () where it is absent."""
 
 
 @dataclass(slots=True)
@@ -61,7 +62,7 @@ class Suspect:
     @property
     def counts(self) -> dict[str, int]:
         """Rows under the key, by region."""
-        return {region: len(version) for region, version in sorted(self.versions.items())}
+        return {region: rows_in(version) for region, version in sorted(self.versions.items())}
 
     @property
     def lacks_columns(self) -> bool:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from paritree.core import messages as m
+from paritree.core.copies import FOLDED_BYTES
 from paritree.core.looktable import LookTable, Picked
 from paritree.wire import validity
 from paritree.wire.packing import pack_u64, split, unique, unpack_u64
@@ -93,29 +95,40 @@ def _put_look(out: Any, look: m.Look) -> None:
     if look.same:
         raise Malformed("look.same is said by a table")
     out.key_digest, out.dead, out.sealed = look.key_digest, look.dead, look.sealed
-    out.indexed, out.columns = b"".join(look.indexed), b"".join(look.columns)
+    (out.indexed, out.indexed_copies), out.columns = _unfolded(look.indexed), b"".join(look.columns)
     out.shifted = b"".join(look.shifted)
     out.merged.extend(look.merged)
     if look.indexed and look.fresh == look.indexed:  # nearly always: 16 bytes of about 60 less
         out.unchanged = True
     else:
-        out.fresh = b"".join(look.fresh)
+        out.fresh, out.fresh_copies = _unfolded(look.fresh)
     if look.version is not None:
         out.version, out.whole = look.version, look.whole
+
+
+def _unfolded(digests: Sequence[bytes]) -> tuple[bytes, bytes]:
+    """The listed digests, and the folded ones."""
+    listed = b"".join(digest for digest in digests if len(digest) != FOLDED_BYTES)
+    return listed, b"".join(digest for digest in digests if len(digest) == FOLDED_BYTES)
+
+
+def _told(field: str, listed: bytes, copies: bytes) -> tuple[bytes, ...]:
+    digests = split(field, listed, validity.ROW_DIGEST_BYTES)
+    return tuple(sorted((*digests, *split(f"{field}_copies", copies, FOLDED_BYTES)))) if copies else digests
 
 
 def _get_look(look: Any) -> m.Look:
     if len(look.key_digest) != validity.KEY_DIGEST_BYTES:  # half a million empty looks fit into one message
         raise Malformed(f"look.key_digest is not {validity.KEY_DIGEST_BYTES} bytes")
-    if look.unchanged and look.fresh:
+    if look.unchanged and (look.fresh or look.fresh_copies):
         raise Malformed("look.fresh is there and said to be unchanged")
     if look.whole and not look.HasField("version"):
         raise Malformed("look.whole is said of no version")
-    indexed = split("look.indexed", look.indexed, validity.ROW_DIGEST_BYTES)
+    indexed = _told("look.indexed", look.indexed, look.indexed_copies)
     return m.Look(
         key_digest=look.key_digest,
         indexed=indexed,
-        fresh=indexed if look.unchanged else split("look.fresh", look.fresh, validity.ROW_DIGEST_BYTES),
+        fresh=indexed if look.unchanged else _told("look.fresh", look.fresh, look.fresh_copies),
         dead=look.dead,
         columns=split("look.columns", look.columns, validity.COLUMN_DIGEST_BYTES),
         version=look.version if look.HasField("version") else None,

@@ -6,14 +6,13 @@ Nothing here allocates in proportion to a number that a message claims; only to 
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterable, Sized
 
 import numpy as np
 from numpy.typing import NDArray
 
-from paritree.core import limits
+from paritree.core import copies, limits
 from paritree.core import messages as m
 from paritree.core.deadletters import ID_CHARS
 from paritree.core.looktable import Picked
@@ -259,9 +258,8 @@ def _picked(field: str, picked: Picked | None) -> None:
 def _look(look: m.Look) -> None:
     _digest("look.key_digest", look.key_digest, KEY_DIGEST_BYTES)
     for name, digests in (("indexed", look.indexed), ("fresh", look.fresh)):
-        _digests(f"look.{name}", digests, ROW_DIGEST_BYTES)
-        if any(later < earlier for earlier, later in itertools.pairwise(digests)):
-            raise Malformed(f"look.{name} is not sorted")
+        if wrong := copies.problem(digests):
+            raise Malformed(f"look.{name} {wrong}")
     _digests("look.columns", look.columns, COLUMN_DIGEST_BYTES)
     _digests("look.shifted", look.shifted, COLUMN_DIGEST_BYTES)
     text("look.dead", look.dead)

@@ -196,3 +196,17 @@ def test_whole_rows_leave_a_region_only_where_its_policy_says_rows(memory_region
     assert (finding["kind"], finding["counts"], finding["key"]) == ("duplicate", {"eu": 2, "us": 1}, shown)
     assert finding["token"]
     assert report["bytes"]["revealed"] > 0 if granted else report["bytes"]["revealed"] == 0
+
+
+def test_many_copies_of_one_row(memory_regions):
+    regions = memory_regions()
+    regions.profile = Profile.keyless(
+        "orders", {"id": parse_type("int"), "name": parse_type("text"), "amount": parse_type("decimal")}
+    )
+    regions.add("eu", [(1, "a", None)] * 6_000, digester="compiled", shard_rows=50_000)
+    regions.add("us", [(1, "a", None)] * 5_999, digester="compiled", shard_rows=50_000)
+    regions.add("ap", [(1, "a", None)] * 6_000, digester="compiled", shard_rows=50_000)
+    report = regions.sweep()
+    [finding] = report["findings"]
+    assert finding["counts"] == {"ap": 6_000, "eu": 6_000, "us": 5_999}
+    assert sum(report["bytes"].values()) < 1 << 17

@@ -426,7 +426,7 @@ class LookTable(_message.Message):
     def __init__(self, names: _Optional[int] = ..., plain: _Optional[bytes] = ..., tails: _Optional[bytes] = ..., digests: _Optional[bytes] = ..., halves: _Optional[bool] = ..., versions: _Optional[bytes] = ..., whole: _Optional[bytes] = ..., same: _Optional[bytes] = ..., columned: _Optional[bytes] = ..., columns: _Optional[bytes] = ..., fields: _Optional[int] = ..., width: _Optional[int] = ...) -> None: ...
 
 class Look(_message.Message):
-    __slots__ = ("key_digest", "indexed", "fresh", "dead", "columns", "version", "sealed", "unchanged", "shifted", "whole", "merged")
+    __slots__ = ("key_digest", "indexed", "fresh", "dead", "columns", "version", "sealed", "unchanged", "shifted", "whole", "merged", "indexed_copies", "fresh_copies")
     KEY_DIGEST_FIELD_NUMBER: _ClassVar[int]
     INDEXED_FIELD_NUMBER: _ClassVar[int]
     FRESH_FIELD_NUMBER: _ClassVar[int]
@@ -438,6 +438,8 @@ class Look(_message.Message):
     SHIFTED_FIELD_NUMBER: _ClassVar[int]
     WHOLE_FIELD_NUMBER: _ClassVar[int]
     MERGED_FIELD_NUMBER: _ClassVar[int]
+    INDEXED_COPIES_FIELD_NUMBER: _ClassVar[int]
+    FRESH_COPIES_FIELD_NUMBER: _ClassVar[int]
     key_digest: bytes
     indexed: bytes
     fresh: bytes
@@ -449,7 +451,9 @@ class Look(_message.Message):
     shifted: bytes
     whole: bool
     merged: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, key_digest: _Optional[bytes] = ..., indexed: _Optional[bytes] = ..., fresh: _Optional[bytes] = ..., dead: _Optional[str] = ..., columns: _Optional[bytes] = ..., version: _Optional[int] = ..., sealed: _Optional[bytes] = ..., unchanged: _Optional[bool] = ..., shifted: _Optional[bytes] = ..., whole: _Optional[bool] = ..., merged: _Optional[_Iterable[str]] = ...) -> None: ...
+    indexed_copies: bytes
+    fresh_copies: bytes
+    def __init__(self, key_digest: _Optional[bytes] = ..., indexed: _Optional[bytes] = ..., fresh: _Optional[bytes] = ..., dead: _Optional[str] = ..., columns: _Optional[bytes] = ..., version: _Optional[int] = ..., sealed: _Optional[bytes] = ..., unchanged: _Optional[bool] = ..., shifted: _Optional[bytes] = ..., whole: _Optional[bool] = ..., merged: _Optional[_Iterable[str]] = ..., indexed_copies: _Optional[bytes] = ..., fresh_copies: _Optional[bytes] = ...) -> None: ...
 
 class Revealed(_message.Message):
     __slots__ = ("header", "keys", "refused")
