@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,8 @@ from edge_agent.connectors.contract import Source
 from edge_agent.executors import SerialExecutor
 from edge_agent.index.index import Index
 from edge_agent.index.run import Run, RunRows, write_run
-from edge_agent.looking import Located, Wanted
+from edge_agent.looking import Wanted
 from edge_agent.parts import list_parts, node_parts, sketch_parts
-from edge_agent.recall import Recall
 from edge_agent.sketching import probe_of
 from edge_agent.telling import Teller, detail_parts
 from paritree.core.digest import DatasetKeys
@@ -70,24 +69,24 @@ class Columns:
     changed: str = "one"
 
     def digests(self, key_digest: bytes, row_digest: bytes, *, is_changed: bool) -> tuple[bytes, ...]:
-        own = {"one": {1}, "three": {1, 2, 3}, "each": {1 + key_digest[0] % (self.count - 1)}}[self.changed]
+        own = {"one": {1}, "three": {1, 2, 3}, "each": {1 + key_digest[-1] % (self.count - 1)}}[self.changed]
         words = [key_digest + (row_digest if is_changed and i in own else b"") for i in range(self.count)]
         return tuple(hashlib.blake2b(word, digest_size=8, salt=bytes([i])).digest() for i, word in enumerate(words))
 
 
+@dataclass(frozen=True, slots=True)
 class Looking(Teller):
     """Looks at keys that are read now as they are indexed."""
 
-    __slots__ = ("columns", "edited")
+    columns: Columns = field(default_factory=Columns)
+    edited: frozenset[bytes] = frozenset()
 
     def _look(self, wanted: Wanted) -> dict[bytes, Look]:
-        columns: Columns = self.columns  # type: ignore[attr-defined]
-        edited: frozenset[bytes] = self.edited  # type: ignore[attr-defined]
         ks = {*wanted.ks, *(int.from_bytes(name[:K_BYTES], "big") for name in wanted.names)}
         looks: dict[bytes, Look] = {}
         for entry in self.index.find(sorted(ks)):
             key, row = entry.key_digest, entry.row_digest
-            digests = columns.digests(key, row, is_changed=key in edited)
+            digests = self.columns.digests(key, row, is_changed=key in self.edited)
             looks[key] = Look(key, (row,), (row,), columns=digests)
         absent = (name for name in wanted.names if len(name) > K_BYTES and name not in looks)
         return {**looks, **{name: Look(name) for name in absent}}
@@ -103,9 +102,7 @@ class SyntheticAgent:
         self.header = Header(*same, SWEEP, "synthetic")
         self.index = index
         copy = Copy(Source("memory://none"), profile, Binding(SWEEP, "none", ("c00",), ()), KEYS)
-        self._teller = Looking(copy, self.index, SerialExecutor, Located(), Recall())
-        object.__setattr__(self._teller, "columns", columns)
-        object.__setattr__(self._teller, "edited", edited)
+        self._teller = Looking(copy, self.index, SerialExecutor, columns=columns, edited=edited)
 
     def hello(self) -> Hello:
         return self._hello
