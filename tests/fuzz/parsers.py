@@ -1,0 +1,12 @@
+"""All parsers, by name."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import files
+import pages
+import stream
+from parser import Parser
+
+PARSERS: Final[dict[str, Parser]] = {one.name: one for module in (stream, files, pages) for one in module.PARSERS}
