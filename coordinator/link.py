@@ -17,7 +17,18 @@ from collections.abc import AsyncGenerator, Iterator
 from paritree.core import limits
 from paritree.core.errors import PeerError
 from paritree.core.ledger import CONNECTION, ByteLedger
-from paritree.core.messages import ByteClass, Hello, Reply, ReplyBody, Request, RequestBody, byte_class, sketched_bytes
+from paritree.core.messages import (
+    Begin,
+    ByteClass,
+    End,
+    Hello,
+    Reply,
+    ReplyBody,
+    Request,
+    RequestBody,
+    byte_class,
+    sketched_bytes,
+)
 from paritree.wire import codec
 from paritree.wire.answer import AnswerCheck
 from paritree.wire.frames import Cancel, Welcome
@@ -99,6 +110,12 @@ class Connection:
             raise PeerError(f"the agent took no request for {request.timeout_s:g} s", retryable=True) from None
         return inbox
 
+    def tell(self, request: Request) -> None:
+        """Put a request on its way whose answer nobody waits for; left out where too many are waiting already."""
+        if not self.outgoing.full():
+            data = codec.encode_to_agent(request)
+            self.outgoing.put_nowait((data, byte_class(request.body), CONNECTION))
+
     def close_exchange(self, request: Request, *, complete: bool) -> None:
         """Nobody waits for it any more; the agent is told unless it has sent everything."""
         self._inboxes.pop((request.sweep_id, request.exchange), None)
@@ -145,6 +162,7 @@ class GrpcLink:
         self._exchanges = exchanges
         self._fence = fence
         self._cut: OrderedDict[tuple[str, bytes], int] = OrderedDict()
+        self._unheard_ends: OrderedDict[str, None] = OrderedDict()
         self._connection: Connection | None = None
         self.region = hello.region
         self.hello = hello
@@ -183,7 +201,12 @@ class GrpcLink:
         self, request_body: RequestBody, *, sweep_id: str, timeout_s: float
     ) -> AsyncGenerator[ReplyBody, None]:
         """See RegionLink.ask."""
+        ends = isinstance(request_body, End) and not request_body.keep
+        if ends:
+            self._note_end(sweep_id)
         connection = self._connected()
+        if isinstance(request_body, Begin):
+            self._end_again(connection, sweep_id)
         key = sweep_id, codec.fingerprint(request_body)
         exchange = self._cut.pop(key, None)
         exchange = next(self._exchanges) if exchange is None else exchange
@@ -195,6 +218,8 @@ class GrpcLink:
                 body = check.accept(await inbox.take())
                 if body is not None:
                     yield body
+            if ends:
+                self._unheard_ends.pop(sweep_id, None)
         except ConnectionCut:
             self._remember(key, request.exchange)
             raise
@@ -207,6 +232,19 @@ class GrpcLink:
                 f"region {self.region} is not connected", next_step="check that its agent runs", retryable=True
             )
         return self._connection
+
+    def _note_end(self, sweep_id: str) -> None:
+        """The end of a sweep is to be heard: an agent that does not hear it keeps the sweep open for half an hour."""
+        self._unheard_ends[sweep_id] = None
+        while len(self._unheard_ends) > limits.EXCHANGES_OPEN_MAX // 2:
+            self._unheard_ends.popitem(last=False)
+
+    def _end_again(self, connection: Connection, opening: str) -> None:
+        """Say it again to an agent that was away, before it opens the sweep of that id."""
+        self._unheard_ends.pop(opening, None)
+        for sweep_id in self._unheard_ends:
+            connection.tell(Request(next(self._exchanges), sweep_id, End(), limits.EXCHANGE_TIMEOUT_S, self._fence))
+        self._unheard_ends.clear()
 
     def _remember(self, key: tuple[str, bytes], exchange: int) -> None:
         """The exchange of a question that was cut off: asked again, it continues."""

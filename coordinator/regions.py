@@ -40,7 +40,7 @@ class AwayLink:
     async def _asked(
         self, request_body: RequestBody, sweep_id: str, timeout_s: float
     ) -> AsyncGenerator[ReplyBody, None]:
-        link = self._regions.link(self.region)
+        link = self._regions.ever(self.region) or self._regions.link(self.region)
         async with aclosing(link.ask(request_body, sweep_id=sweep_id, timeout_s=timeout_s)) as parts:
             async for part in parts:
                 yield part

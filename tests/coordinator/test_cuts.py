@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from conftest_tls import agent_tls
 from faults import fault_proxy
-from linked import ScriptedService, ask, coordinator, header
+from linked import BEGIN, ScriptedService, ask, coordinator, header
 
 from paritree.core.errors import PeerError
-from paritree.core.messages import AskChildren, Children, Progress, ReplyBody, Request
+from paritree.core.messages import AskChildren, Children, End, Progress, ReplyBody, Request
 
 pytestmark = pytest.mark.asyncio
 ASKERS = 4
@@ -74,3 +74,29 @@ async def test_answers_survive_cuts(pki_dir: Path, seed: int) -> None:
         assert not task.done()
         assert sum(cuts) > 0
         assert len(service.asked) == len({request.exchange for request in service.asked}) == ASKERS * QUESTIONS
+
+
+async def test_an_end_that_was_not_heard_is_said_before_the_next_sweep(pki_dir: Path) -> None:
+    """Else the agent would keep the sweep's runs and one of its places for half an hour."""
+    service = ScriptedService()
+    async with coordinator(pki_dir) as running, fault_proxy(running.port) as proxy:
+        running.dial(service, agent_tls(pki_dir), port=proxy.port)
+        link = await running.link()
+        await ask(link, BEGIN, sweep_id="heard")
+        await ask(link, End(), sweep_id="heard")
+        for sweep_id, end in (("unheard", End()), ("resting", End(keep=True))):
+            await ask(link, BEGIN, sweep_id=sweep_id)
+            proxy.refusing = True
+            proxy.cut()
+            while link.connected:
+                await asyncio.sleep(0.01)
+            with pytest.raises(PeerError, match="not connected"):
+                await ask(link, end, sweep_id=sweep_id)
+            proxy.heal()
+            await running.link()
+        await ask(link, BEGIN, sweep_id="next")
+        told = [(type(request.body).__name__, request.sweep_id) for request in service.asked]
+        assert told.count(("End", "unheard")) == 1
+        assert told.index(("End", "unheard")) < told.index(("Begin", "next"))
+        assert ("End", "resting") not in told
+        assert told.count(("End", "heard")) == 1
