@@ -72,6 +72,8 @@ class SweepOptions:
     bucket: bytes = b""
 
 
+CLOCK_S_MIN: Final = 0.001
+"""No wait is shorter: sums of seconds are rounded, and a clock may stand still for less."""
 ProgressCallback = Callable[[str, str, Progress], None]
 """(region, stage, how far): stages are scan, compare, look."""
 
@@ -328,7 +330,7 @@ class Sweep:
             looks.receive_lacking(await self._ask_looks(lacking), clock())
         while asks_or_wait := looks.again(clock()):
             if isinstance(asks_or_wait, Wait):
-                await self._course.journal.sleep(max(0.0, asks_or_wait.until - clock()))
+                await self._course.journal.sleep(max(CLOCK_S_MIN, asks_or_wait.until - clock()))
             else:
                 looks.receive_again(await self._ask_looks(asks_or_wait), clock())
         if columns := looks.columns():
