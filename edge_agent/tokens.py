@@ -6,15 +6,18 @@ One line a key that was looked at: key digest and locator in hex. The file is re
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from paritree.core.digest import token
 from paritree.core.errors import SourceError
 
 BOOK_BYTES_MAX: Final = 64 << 20
 """The book is started anew beyond this size (about half a million keys); the newest sweep is always whole."""
+
+_TAIL_BYTES: Final = 4_096
 
 
 class TokenBook:
@@ -23,9 +26,14 @@ class TokenBook:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._known: set[bytes] = set()
+        self._adding = threading.Lock()
 
     def add(self, locators: Mapping[bytes, bytes]) -> None:
-        """Remember key digest -> locator. Raises SourceError when the spool cannot take it."""
+        """Remember key digest -> locator; threads may call it. Raises SourceError when the spool cannot take it."""
+        with self._adding:
+            self._add(locators)
+
+    def _add(self, locators: Mapping[bytes, bytes]) -> None:
         new = {digest: locator for digest, locator in locators.items() if digest not in self._known}
         if not new:
             return
@@ -33,10 +41,14 @@ class TokenBook:
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             if self._path.exists() and self._path.stat().st_size > BOOK_BYTES_MAX:
                 os.replace(self._path, self._path.with_suffix(".old"))
-            with os.fdopen(os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "a") as book:
-                book.writelines(f"{digest.hex()} {locator.hex()}\n" for digest, locator in new.items())
+            with os.fdopen(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600), "ab+") as book:
+                _cut_torn_line(book)
+                book.writelines(f"{digest.hex()} {locator.hex()}\n".encode() for digest, locator in new.items())
         except OSError as error:
-            raise SourceError(f"the token book cannot be written: {error.strerror}") from error
+            step = "free space in the spool directory, and see who may write there"
+            raise SourceError(
+                f"the token book cannot be written: {error.strerror}", next_step=step, retryable=True
+            ) from error
         self._known |= set(new)
 
     def find(self, tokens: Iterable[str]) -> dict[str, bytes]:
@@ -48,7 +60,21 @@ class TokenBook:
                 continue
             with path.open() as book:
                 for line in book:
+                    if not line.endswith("\n"):
+                        break  # torn, and cut off when the next key is added
                     digest, _, locator = line.strip().partition(" ")
                     if len(digest) == 32 and (name := token(bytes.fromhex(digest))) in wanted:
                         found[name] = bytes.fromhex(locator)
         return found
+
+
+def _cut_torn_line(book: BinaryIO) -> None:
+    """Remove a line that a full disk, or a crash, left unfinished: half a locator would be another key."""
+    size = book.seek(0, os.SEEK_END)
+    tail = bytearray()
+    while len(tail) < size and b"\n" not in tail:
+        book.seek(max(0, size - len(tail) - _TAIL_BYTES))
+        tail[:0] = book.read(min(_TAIL_BYTES, size - len(tail)))
+    whole = size - len(tail) + tail.rfind(b"\n") + 1
+    if whole < size:
+        book.truncate(whole)
