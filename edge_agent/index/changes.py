@@ -160,7 +160,8 @@ class Applied:
 class Replaced:
     """What replacing changed, in rows.
 
-    ``unsettled`` are keys (key digest -> locators) that a change has brought other rows for than the scan: read them
+    ``unsettled`` are keys (key digest -> locators) that a change has brought other rows for than the scan, and, where
+    changes are applied at all, those that the scan no longer found or found while another shard has them: read them
     again and apply them.
     """
 

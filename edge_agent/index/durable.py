@@ -6,12 +6,13 @@ as they are while they are read, whatever happens meanwhile.
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 from edge_agent.index.applying import moved_by, tally_of
 from edge_agent.index.changes import Applied, Changes, Reached, Replaced, Rescanned, ShardState
@@ -20,6 +21,7 @@ from edge_agent.index.disk import Disk, Step, unwatched
 from edge_agent.index.entries import locators_of
 from edge_agent.index.installing import Scan, installed
 from edge_agent.index.manifest import Unusable
+from edge_agent.index.marks import LOOSE
 from edge_agent.index.recount import recount, recounted
 from edge_agent.index.replacing import replaced_by
 from edge_agent.index.rest import RestKey
@@ -28,6 +30,9 @@ from edge_agent.index.shelf import Shelf, locked
 from edge_agent.index.state import Fault, HeldChanges, HeldRun, Identity, State
 from edge_agent.index.tally import Tally, counted, plus
 from edge_agent.index.view import View, runs_of
+
+CLOCK_SLACK_S: Final = 1.0
+"""Clocks are slewed by so much without anybody having set them."""
 
 
 class DurableIndex:
@@ -104,8 +109,12 @@ class DurableIndex:
         return {held.name: ShardState(held.name, held.shard, held.sum.count, held.as_of) for held in shards}
 
     def age_s(self) -> float:
-        """Seconds since the moment for which all of it is proven."""
-        return max(0.0, self._clock() - self.view().state.as_of)
+        """Seconds since the moment for which all of it is proven; without end where the clock is behind that moment.
+
+        A clock that was set back says nothing of the age: an old index must not pass for a new one.
+        """
+        age_s = self._clock() - self.view().state.as_of
+        return math.inf if age_s < -CLOCK_SLACK_S else max(0.0, age_s)
 
     def locators(self, keys: Iterable[bytes]) -> Mapping[bytes, frozenset[bytes]]:
         """The locators that the index has for key digests."""
@@ -154,6 +163,8 @@ class DurableIndex:
             view = self.view()
             moved = moved_by(view.layers, changes, self.shelf.digester, ruled=self.identity.ruled)
             state = replace(view.state, duplicates=view.state.duplicates + moved.duplicates)
+            # from now on the index knows that changes are told, even where this one was no news
+            state = replace(state, shards={LOOSE: state.loose, **state.shards})
             self._step([(moved.rows, moved.tally)], state, reached)
             return moved.applied
 
@@ -233,7 +244,7 @@ class DurableIndex:
             for rows, tally in moves:
                 state = self._with_changes(state, rows, tally)
             written = [held.run for held in state.changes[before:]]
-            if written or (reached is not None and reached != old.reached):
+            if written or state.shards.keys() != old.shards.keys() or (reached is not None and reached != old.reached):
                 try:
                     self._commit(state, reached, sums=bool(written))
                 except BaseException:

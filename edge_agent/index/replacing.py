@@ -5,7 +5,11 @@ that duplicates, and rows that came with changes and turn out to lie in this sha
 
     the shard had    k1 r1   k2 r2           changes brought     k3 r3   k4 r4
     the scan finds   k1 r1           k3 r3                               k4 r5
-    then             k1 r1 stays, k2 is gone, k3 is the shard's now, and k4 is unsettled: one of the two is newer
+    then             k1 r1 stays, k3 is the shard's now, k2 is gone and k4 has two rows: both are unsettled
+
+k4, because the change or the scan may be newer; k2, because a change may have told that it moved to another shard,
+which changed nothing here at the time; for the same reason a new row whose key another shard has is unsettled. Where no
+change was ever applied, every shard holds what its last scan found, and nothing else.
 
 Sums and probe lose all that the shard had and get all that it has. Where the old run is damaged, or its rows do not add
 up to the shard's maintained sum, nothing can be subtracted: everything is counted anew.
@@ -60,7 +64,8 @@ def replaced_by(view: View, disk: Disk, name: str, one: Rescanned | None, digest
     damaged = old is not None and old.run is not None and not _is_whole(view.runs[old.run.file])
     if damaged:
         layers = [layer for layer in layers if layer.shard != number]
-    walk = _Walk(layers, None if run is None else Layer(run, number), number, digester, state.identity.ruled)
+    new = None if run is None else Layer(run, number)
+    walk = _Walk(layers, new, number, digester, state.identity.ruled, LOOSE in state.shards)
     for first, end in slices(walk.own_layers):
         walk.slice(first, end)
     none = NodeSum(0, 0, 0)
@@ -72,7 +77,7 @@ def replaced_by(view: View, disk: Disk, name: str, one: Rescanned | None, digest
         held = held_shard(number, one.scanned, run, state.next_number)
         walk.tally.sums = walk.tally.sums.plus(one.result.sums)
         walk.tally.probe = walk.tally.probe.plus(one.result.probe)
-        walk.tally.dead += dead_of(run)
+        walk.tally.dead.update(dead_of(run))  # += would drop what is below zero
     state = replace(
         state,
         shards={**state.shards, number: held},
@@ -102,6 +107,7 @@ class _Walk:
     number: int
     digester: str
     ruled: bool
+    followed: bool
     tally: Tally = field(default_factory=Tally)
     duplicates: int = 0
     added: int = 0
@@ -169,6 +175,11 @@ class _Walk:
             self._loose.append(_taken(keys, loose, match.kept))
         of_scan = places(keys, has.key_digests)
         other = np.intersect1d(loose.key[match.taken], of_scan[of_scan >= 0])
+        if self.followed:  # a row may have moved: its change was told, and found it as it had been
+            gone = places(keys, left.key_digests[left.weights < 0])
+            elsewhere = held.where((held.shards != LOOSE) & (held.shards != self.number))
+            twice = np.flatnonzero(summed(elsewhere.key, elsewhere.weights, len(keys)) > 0)
+            other = np.union1d(np.union1d(other, gone), twice)
         self._unsettled.append(keys[other])
 
 

@@ -31,7 +31,7 @@ def small_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
-    """In memory where possible: hundreds of synced files are quick there, and a killed process loses nothing of them."""
+    """In memory where possible: hundreds of synced files are quick there, and killing loses none of them."""
     shared = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=shared if os.access(shared, os.W_OK) else tmp_path) as made:
         yield Path(made)

@@ -25,7 +25,7 @@ from edge_agent.connectors.contract import Source
 from edge_agent.connectors.memory.connector import MemoryConnector
 from edge_agent.connectors.memory.store import MemoryStore
 from edge_agent.index import compaction
-from edge_agent.index.changes import Rescanned
+from edge_agent.index.changes import Replaced, Rescanned
 from edge_agent.index.compaction import compact
 from edge_agent.index.durable import DurableIndex
 from edge_agent.index.installing import Scan
@@ -182,8 +182,7 @@ class History(RuleBasedStateMachine):
     def rescan(self, parts: set[str]) -> None:
         outcome = self.index.replace([self.scanned(part) for part in sorted(parts)])
         self.stale -= parts
-        for locators in outcome.unsettled.values():
-            self.dirty |= {locator[2:].decode() for locator in locators}
+        self.again(outcome)
 
     @rule(part=st.sampled_from(PARTS))
     def drop(self, part: str) -> None:
@@ -193,8 +192,14 @@ class History(RuleBasedStateMachine):
             self.dirty.add(name)
         self.tables[part].clear()
         self.put()
-        self.index.replace([], dropped=[part])
+        self.again(self.index.replace([], dropped=[part]))
         self.stale.discard(part)
+
+    def again(self, outcome: Replaced) -> None:
+        """What a scan leaves unsettled is read again."""
+        names = {locator[2:].decode() for locators in outcome.unsettled.values() for locator in locators}
+        self.dirty |= names
+        self.told |= {name.lower() for name in names}
 
     @rule()
     def compact(self) -> None:
