@@ -10,7 +10,7 @@ from descending import Region, Rows, bytes_allowed, check, expected, found, make
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from paritree.core import pairs, planner
+from paritree.core import limits, pairs, planner
 from paritree.core.decode import Decoded
 from paritree.core.descent import INCOMPLETE, UNLISTED, Answer, Ask, Descent, Outcome
 from paritree.core.errors import InvariantBroken
@@ -42,23 +42,39 @@ def test_edges_of_the_key_space_and_crowded_prefixes(seed, regions):
     check({f"r{i}": [row for row in rows if rng.random() < 0.9] for i in range(regions)})
 
 
-def drifted(rng: random.Random, regions: int, rows: int, share: float, lost: float) -> dict[str, Rows]:
-    """In every region but the first, ``share`` of the rows differ; of those ``lost`` are gone, the others changed."""
+def drifted(rng: random.Random, regions: int, rows: int, share: float, kind: str = "mixed") -> dict[str, Rows]:
+    """In every region but the first, that share of the rows is changed, missing, doubled, or beside an extra one."""
     base = [(rng.getrandbits(64), rng.getrandbits(64), rng.getrandbits(64)) for _ in range(rows)]
     tables = {"r0": base}
     for i in range(1, regions):
-        table = list(base)
+        table: list[Rows] = [[row] for row in base]
         for at in rng.sample(range(rows), round(share * rows)):
-            table[at] = (table[at][0], rng.getrandbits(64), rng.getrandbits(64)) if rng.random() >= lost else None
-        tables[f"r{i}"] = [row for row in table if row is not None]
+            other = (base[at][0], rng.getrandbits(64), rng.getrandbits(64))
+            added = (rng.getrandbits(64), rng.getrandbits(64), rng.getrandbits(64))
+            ways = {"changed": [other], "missing": [], "extra": [base[at], added], "doubled": [base[at]] * 2}
+            table[at] = ways[kind if kind in ways else rng.choice(list(ways))]
+        tables[f"r{i}"] = [row for some in table for row in some]
     return tables
 
 
-@pytest.mark.parametrize("lost", [0.0, 0.4, 1.0])
-@pytest.mark.parametrize(("regions", "rows"), [(2, 60), (2, 1500), (2, 9000), (3, 1500), (5, 700)])
-def test_the_whole_curve_stays_below_the_bound(regions, rows, lost):
-    for percent in (0, 1, 2, 5, 10, 15, 20, 25, 29, 35, 40, 45, 50, 60, 75, 90, 100):
-        check(drifted(random.Random(percent * 10 + regions), regions, rows, percent / 100, lost))
+CURVE = (0, 1, 2, 5, 10, 15, 20, 25, 29, 35, 40, 45, 50, 60, 75, 90, 100)
+
+
+@pytest.mark.parametrize("kind", ["changed", "missing", "extra", "doubled", "mixed"])
+@pytest.mark.parametrize(("regions", "rows"), [(2, 60), (2, 1500), (3, 700), (5, 300), (8, 150)])
+def test_the_whole_curve_stays_below_the_bound(regions, rows, kind):
+    """Any number of differences of any kind, on both sides, costs a region at most 2 × 24 bytes × rows + 16 KiB."""
+    for percent in CURVE:
+        rng = random.Random(percent * 10 + regions)
+        tables = drifted(rng, regions, rows, percent / 100, kind)
+        if rng.random() < 0.5:  # what is missing on one side is extra on the other
+            tables = dict(reversed(tables.items()))
+        check(tables)
+
+
+@pytest.mark.parametrize("percent", [0, 1, 10, 29, 50, 100])
+def test_a_larger_table_stays_below_the_bound(percent):
+    check(drifted(random.Random(percent), 2, 9000, percent / 100, "mixed"))
 
 
 def test_equal_regions_cost_one_round():
@@ -76,13 +92,13 @@ def test_two_rounds_for_few_differences_three_for_more(changes, rounds, forms):
 
 
 def test_where_most_differs_everything_is_listed_at_once():
-    descent = check(drifted(random.Random(3), 2, 5000, 0.8, 0.5))
+    descent = check(drifted(random.Random(3), 2, 5000, 0.8))
     assert (descent.forms, descent.rounds) == ([Form.LIST], 3)
 
 
 def test_one_far_off_region_leaves_the_others_alone():
     rng = random.Random(4)
-    tables = drifted(rng, 2, 8000, 0.1, 0.4)
+    tables = drifted(rng, 2, 8000, 0.1)
     tables["r2"] = tables["r0"][5:]
     outcome, descent, cost = run({name: Region(rows) for name, rows in tables.items()})
     assert found(outcome) == expected(tables)
@@ -217,3 +233,34 @@ def test_a_liar_whose_root_is_that_of_another_is_told_by_what_the_other_listed()
 
     outcome, _, _ = run({name: Region(t) for name, t in tables.items()}, tamper)
     assert list(outcome.broken) == ["twin"]
+
+
+def crowded(tables: dict[str, Rows]) -> tuple[str, ...]:
+    """The regions that are left to a sample; nobody is asked for details then."""
+
+    def tamper(name: str, ask: Ask, answer: Answer) -> Answer:
+        assert not isinstance(ask, AskDetail)
+        return answer
+
+    outcome, _, cost = run({name: Region(rows) for name, rows in tables.items()}, tamper)
+    assert (outcome.ks, outcome.looks, outcome.broken) == ((), {}, {})
+    assert max(cost.bytes.values()) <= bytes_allowed(tables)
+    return outcome.crowded
+
+
+@pytest.mark.parametrize("rows", [200, 2000])
+def test_more_keys_than_can_be_looked_at_are_left_to_a_sample(monkeypatch, rows):
+    """However they were found: by the probe, by a sketch or in lists."""
+    monkeypatch.setattr(limits, "SUSPECTS_MAX", 50)
+    rng = random.Random(10)
+    far = drifted(rng, 2, rows, 0.6)
+    assert crowded(far) == ("r1",)
+    near = [(k, rng.getrandbits(64), r2) for k, _, r2 in far["r0"][:5]] + far["r0"][5:]
+    assert crowded({"r0": far["r0"], "near": near, "far": far["r1"]}) == ("far",)
+
+
+@pytest.mark.parametrize(("rows", "listed"), [(3000, 2000), (70_000, 3000), (70_000, 500)])
+def test_lists_that_would_not_fit_are_left_to_a_sample(monkeypatch, rows, listed):
+    monkeypatch.setattr(planner, "size_for", lambda differences: 32)
+    monkeypatch.setattr(limits, "LISTED_ROWS_MAX", listed)
+    assert len(crowded(make_tables(random.Random(5), 2, rows, 900))) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from paritree.core.decode import decode
 from paritree.core.errors import InvariantBroken
-from paritree.core.sketch import PROBE_CELLS, SIZES, empty_sketch, probe_of, size_for, sketch_of
+from paritree.core.sketch import PROBE_CELLS, SIZES, empty_probe, empty_sketch, probe_of, size_for, sketch_of
 
 U64 = st.integers(0, (1 << 64) - 1)
 ROWS = st.lists(st.tuples(U64, U64), max_size=50)
@@ -50,6 +51,47 @@ def planted(rng: random.Random, rows: int, differences: int) -> tuple[list[tuple
 def test_a_sketch_is_linear(a, b, cells, salt):
     assert (sketched(a, cells, salt).plus(sketched(b, cells, salt)).sums == sketched(a + b, cells, salt).sums).all()
     assert not sketched(a + b, cells, salt).minus(sketched(b + a, cells, salt)).sums.any()
+
+
+@given(ROWS, st.lists(st.integers(0, 50), max_size=6), st.sampled_from([1, 96, 192]), U64)
+def test_the_shards_of_any_sharding_add_up(rows, cuts, cells, salt):
+    """Each shard's sketch and probe, in any order, to those of all rows; and so do their folded forms."""
+    bounds = [0, *sorted(min(cut, len(rows)) for cut in cuts), len(rows)]
+    shards = [rows[low:high] for low, high in itertools.pairwise(bounds)][::-1]
+    total, probe = empty_sketch(cells, salt), empty_probe()
+    for shard in shards:
+        total, probe = total.plus(sketched(shard, cells, salt)), probe.plus(probe_of(*arrays(shard)))
+    assert (total.sums == sketched(rows, cells, salt).sums).all()
+    assert (total.fold(cells // 2 or 1).sums == sketched(rows, cells // 2 or 1, salt).sums).all()
+    whole = probe_of(*arrays(rows))
+    assert (probe.sketch.sums == whole.sketch.sums).all()
+    assert (probe.pulls == whole.pulls).all()
+
+
+@given(ROWS, st.data(), st.sampled_from([2, 96]), U64)
+def test_a_change_is_one_subtraction_and_one_addition(rows, data, cells, salt):
+    """Rows updated, deleted and inserted one by one leave the sketch and the probe of the rows that are there then."""
+    total, probe, now = sketched(rows, cells, salt), probe_of(*arrays(rows)), list(rows)
+    for _ in range(data.draw(st.integers(1, 6))):
+        old = [now.pop(data.draw(st.integers(0, len(now) - 1)))] if now and data.draw(st.booleans()) else []
+        new = [(old[0][0] if old else data.draw(U64), data.draw(U64))] if data.draw(st.booleans()) else []
+        now += new
+        total = total.minus(sketched(old, cells, salt)).plus(sketched(new, cells, salt))
+        probe = probe.minus(probe_of(*arrays(old))).plus(probe_of(*arrays(new)))
+    assert (total.sums == sketched(now, cells, salt).sums).all()
+    rebuilt = probe_of(*arrays(now))
+    assert (probe.sketch.sums == rebuilt.sketch.sums).all()
+    assert (probe.pulls == rebuilt.pulls).all()
+
+
+def test_pulls_wrap_and_still_subtract_to_the_difference():
+    """One cell that more rows pull the same way than an int16 counts."""
+    cell = np.full(40_000, 7, np.uint64)
+    r = np.arange(40_000, dtype=np.uint64)
+    many = probe_of(cell, r, cells=1)
+    fewer = probe_of(cell[3:], r[3:], cells=1)
+    assert abs(int(many.pulls[0, 0, 1])) < 40_000
+    assert (many.minus(fewer).pulls == probe_of(cell[:3], r[:3], cells=1).pulls).all()
 
 
 @given(ROWS, st.sampled_from([(192, 96), (96, 96), (96, 3), (64, 1), (384, 48)]), U64)
