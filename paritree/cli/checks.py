@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from edge_agent.serve import agent_tls, leading_of, source_of
 from edge_agent.upkeep import follower
 from paritree.cli.adhoc import Target, described, parse_target
 from paritree.config.agent import AgentConfig, Held, held, load_agent
+from paritree.config.scopes import scopes_of
 from paritree.core.derive import derive_profile
 from paritree.core.errors import ConfigError, ParitreeError, SourceError
 from paritree.core.fitting import check_binding
@@ -115,6 +116,7 @@ def check_agent(path: Path) -> Iterator[Check]:
     except ParitreeError as error:
         yield _failed(file, "datasets", error)
         return
+    yield _tried(file, "scopes", lambda: _scopes(config, copies))
     for name, copy in copies.items():
         yield from _bound(f"{name}: {copy.binding.table}", config, copy)
 
@@ -155,6 +157,12 @@ def _followed(where: str, config: AgentConfig, source: Source, copy: Held) -> It
 def _certificates(config: AgentConfig) -> str:
     left = agent_tls(config).certificate.not_valid_after_utc - dt.datetime.now(dt.UTC)
     return f"valid for {left.days} more days" + (", renew it soon" if left.days < LEAF_DAYS_LEFT else "")
+
+
+def _scopes(config: AgentConfig, copies: Mapping[str, Held]) -> str:
+    profiles = {name: copy.dataset.profile for name, copy in copies.items()}
+    found = scopes_of(config.scopes, profiles, config.file)
+    return ", ".join(f"{name} of {dataset}" for dataset, scopes in found.items() for name in scopes) or "none"
 
 
 def _master_key(config: AgentConfig) -> str:

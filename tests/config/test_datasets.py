@@ -128,6 +128,18 @@ def test_a_region_may_only_be_named_and_then_has_no_binding(tmp_path: Path) -> N
     assert "eu, us" in caught.value.next_step
 
 
+def test_a_dataset_without_a_key_is_known_by_its_whole_rows(tmp_path: Path) -> None:
+    orders = load(tmp_path, SMALL.replace('key = ["id"]', 'key = "*"'))["orders"]
+    assert orders.profile.whole_row
+    assert orders.profile.key == tuple(sorted(orders.profile.columns))
+    assert orders.binding("eu").key == ()
+    with pytest.raises(ConfigError, match="has a tolerance"):
+        load(
+            tmp_path,
+            SMALL.replace('key = ["id"]', 'key = "*"').replace('"decimal"', '{ type = "decimal", tolerance = 1 }'),
+        )
+
+
 @pytest.mark.parametrize(("given", "text"), [('"DE"', "DE"), ("5", "5"), ("true", "true"), ("1.5", "1.5"), ('""', "")])
 def test_constants_become_text(tmp_path: Path, given: str, text: str) -> None:
     orders = load(tmp_path, SMALL + f"columns = {{ name = {{ constant = {given} }} }}\n")["orders"]
@@ -169,6 +181,7 @@ def test_the_profile_id_does_not_depend_on_bindings(tmp_path: Path) -> None:
         ('key = ["id"]', "key = []", "orders: 'key' is missing", "key = ["),
         ('key = ["id"]', "", "orders: 'key' is missing", "key = ["),
         ('key = ["id"]', 'key = "id"', "orders.key: must be a list, not text", ""),
+        ('key = ["id"]', 'key = ["*"]', "orders.key: no column '*'", 'key = "*"'),
         ('key = ["id"]', "key = [1]", "orders.key: must be a list of names", ""),
         ('key = ["id"]', 'key = ["id"]\nownr = "x"', "orders.ownr: unknown key", "'owner'"),
         ('key = ["id"]', 'key = ["id"]\nowner = 3', "orders.owner: must be text", ""),

@@ -30,6 +30,7 @@ from edge_agent.connectors.postgresql.projection import Projection, project
 from edge_agent.connectors.postgresql.session import Session, connect, through
 from edge_agent.connectors.postgresql.tuples import Waits
 from edge_agent.connectors.postgresql.types import EngineType, TypeCatalog
+from paritree.core.errors import ConfigError
 from paritree.core.fast.warming import prepare
 from paritree.core.placed import Placed
 from paritree.core.profile import Binding
@@ -131,6 +132,11 @@ class PostgresqlConnector(Connector):
 
     def changes(self, binding: Binding, name: str) -> PostgresqlChanges:
         """Through a logical slot of its own; see :mod:`edge_agent.connectors.postgresql.slot`."""
+        if not binding.key:
+            raise ConfigError(
+                f"{binding.table}: changes name rows by their key, and this dataset's key is the whole row",
+                next_step=f"remove [refresh.{binding.dataset}] from the agent's file, or give the dataset a key",
+            )
         return PostgresqlChanges(self._session, self._project, binding, name)
 
     @property
