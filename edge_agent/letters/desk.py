@@ -17,7 +17,7 @@ from edge_agent.build import Copy
 from edge_agent.executors import Executor
 from edge_agent.journal import Journal
 from edge_agent.letters.found import found, opened
-from edge_agent.letters.replay import Replay, Reread, untold
+from edge_agent.letters.replay import Replay, untold
 from edge_agent.letters.store import FILE, Kept, LetterStore
 from paritree.core import limits
 from paritree.core.deadletters import Letter, LetterAction, LetterKind
@@ -42,7 +42,7 @@ class Opened:
 
 
 class LetterDesk:
-    """The dead letters of one agent. ``agent_keys`` seal what belongs to no dataset; ``reread`` see :data:`Reread`."""
+    """The dead letters of one agent. ``agent_keys`` seal what belongs to no dataset."""
 
     def __init__(
         self,
@@ -51,15 +51,12 @@ class LetterDesk:
         copies: Mapping[str, Copy],
         executor: Callable[[], Executor],
         agent_keys: DatasetKeys,
-        *,
-        reread: Reread = untold,
     ) -> None:
         self.store = LetterStore(spool / FILE, region)
         self._spool = spool
         self._copies = copies
         self._executor = executor
         self._keys = agent_keys
-        self._reread = reread
         self._journal = Journal(spool / LOG)
 
     def answer(self, ask: AskLetters, progress: Callable[[Progress], None] = untold) -> list[Letters]:
@@ -87,7 +84,7 @@ class LetterDesk:
         name = f"replay-{uuid.uuid4().hex[:12]}"
         with self._executor() as executor:
             spool = self._spool / "replays" / name
-            replay = Replay(self.store, self._copies[dataset], executor, spool, name, progress, self._reread)
+            replay = Replay(self.store, self._copies[dataset], executor, spool, name, progress)
             return replay.run(chosen)
 
     def unreadable(self, data: bytes, reason: str) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+import numpy as np
 import pyarrow as pa
 
 from edge_agent.seal import seal, unseal
@@ -16,6 +17,7 @@ from paritree.core.deadletters import LetterKind
 from paritree.core.digest import DatasetKeys
 from paritree.core.digester import REJECTS, DeadRow
 from paritree.core.errors import PeerError, SourceError
+from paritree.core.placed import Placed
 
 VALUE_CHARS_MAX: Final = 2_000
 """Of a longer value the beginning is kept: it is for people, the row itself is still in its table."""
@@ -54,7 +56,7 @@ def found(
     keyed: bool = False,
 ) -> Found:
     """A letter with its payload (JSON), which is cut where it is too long and then says so."""
-    own = hashlib.blake2b(identity, key=keys.derive(_IDENTITY), digest_size=16).digest()
+    own = identity_of(keys, identity)
     text = json.dumps(payload, ensure_ascii=False, default=str).encode("utf-8", "backslashreplace")
     if len(text) > limits.LETTER_BYTES_MAX:
         text = json.dumps(_shortened(payload, columns, len(text)), default=str).encode()
@@ -91,21 +93,46 @@ def opened(keys: DatasetKeys, key_id: bytes, identity: bytes, sealed: bytes) -> 
     return dict(payload)
 
 
-def row_found(keys: DatasetKeys, batch: pa.RecordBatch, dead: DeadRow, shard: str, first_row: int = 0) -> Found:
-    """The letter of a dead row of a batch whose first row is the shard's row ``first_row``."""
-    values = {name: shown(batch.column(name).slice(dead.row, 1)) for name in batch.schema.names if name != REJECTS}
+def rows_found(
+    keys: DatasetKeys, batch: pa.RecordBatch | Placed, dead: Sequence[DeadRow], shard: str, first_row: int = 0
+) -> Iterator[Found]:
+    """The letters of the dead rows of a batch whose first row is row ``first_row`` of the shard."""
+    for one, (decoded, at) in zip(dead, _decoded(batch, dead), strict=True):
+        yield _row_found(keys, decoded, at, one, {"shard": shard, "row": first_row + one.row})
+
+
+def _decoded(batch: pa.RecordBatch | Placed, dead: Sequence[DeadRow]) -> Iterator[tuple[pa.RecordBatch, int]]:
+    """Where each dead row's values stand: rows that were digested where they lay are decoded, they alone."""
+    if isinstance(batch, Placed):
+        for decoded in batch.batches(np.array([one.row for one in dead], np.int64)):
+            yield from ((decoded, at) for at in range(decoded.num_rows))
+    else:
+        yield from ((batch, one.row) for one in dead)
+
+
+def _row_found(keys: DatasetKeys, batch: pa.RecordBatch, at: int, dead: DeadRow, place: Mapping[str, Any]) -> Found:
+    values = {name: shown(batch.column(name).slice(at, 1)) for name in batch.schema.names if name != REJECTS}
     if dead.locator is not None:
-        identity = b"key" + dead.locator
+        identity = key_identity(dead.locator)
     else:
         identity = b"row" + json.dumps([dead.reason, values], default=str).encode()
     payload = {
-        "shard": shard,
-        "row": first_row + dead.row,
+        **place,
         "key": None if dead.locator is None else dead.locator.hex(),
         "values": {name: cut(value) for name, value in values.items()},
     }
     keyed = dead.locator is not None
     return found(keys, LetterKind.ROW, identity, dead.reason, payload, columns=dead.columns, keyed=keyed)
+
+
+def key_identity(locator: bytes) -> bytes:
+    """What identifies the letter of a row whose key is known: there is one of each key."""
+    return b"key" + locator
+
+
+def identity_of(keys: DatasetKeys, identity: bytes) -> bytes:
+    """An identity as it is stored: 16 bytes, keyed."""
+    return hashlib.blake2b(identity, key=keys.derive(_IDENTITY), digest_size=16).digest()
 
 
 def shown(array: pa.Array) -> str | None:

@@ -8,7 +8,7 @@ then, if it fits the dataset. What still fails stays, with the time at which it 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,22 +17,19 @@ from edge_agent.connections import connections_of
 from edge_agent.connectors.registry import connect
 from edge_agent.executors import Executor
 from edge_agent.kept import discard
-from edge_agent.letters.found import Found, opened, row_found
+from edge_agent.letters.found import Found, opened, rows_found
 from edge_agent.letters.store import Kept, LetterStore
 from edge_agent.letters.sweep import SweepLetters
 from edge_agent.looking import LOOKUP_KEYS_MAX
 from paritree.core.deadletters import LetterKind
-from paritree.core.digester import DeadRow, DigestBatch, PlainDigester
+from paritree.core.digester import PlainDigester
 from paritree.core.display import key_values
 from paritree.core.errors import ConfigError, SourceError
 from paritree.core.messages import Progress
 
-Reread = Callable[[str, Sequence[bytes], Sequence[DigestBatch]], None]
-"""(dataset, locators, what their rows are now): tells an index that outlives its sweeps what was read again."""
-
 
 def untold(*_: object) -> None:
-    """No index outlives its sweep: the next one reads everything."""
+    """Nobody watches the progress."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +42,6 @@ class Replay:
     spool: Path
     name: str
     progress: Callable[[Progress], None] = untold
-    reread: Reread = untold
 
     def run(self, letters: Sequence[Kept]) -> list[str]:
         """The ids of the letters that ended. Raises SourceError where the source cannot be read at all."""
@@ -94,16 +90,13 @@ class Replay:
             asked = locators[first : first + LOOKUP_KEYS_MAX]
             keys = [key_values(locator, copy.profile) for locator in asked]
             still: list[Found] = []
-            digested: list[DigestBatch] = []
             with connections.one(), connect(copy.source) as connector:
                 for batch in connector.lookup(copy.binding, keys):
-                    digested.append(digester.digest(batch))
-                    dead: Iterator[DeadRow] = (one for one in digested[-1].dead if one.locator in keyed)
-                    still += [row_found(copy.keys, batch, one, "read by key") for one in dead]
+                    dead = [one for one in digester.digest(batch).dead if one.locator in keyed]
+                    still += rows_found(copy.keys, batch, dead, "read by key")
             self.store.take(copy.profile.dataset, self.name, still)
             failing = {found.identity for found in still}
             self.store.clear(keyed[one].letter.id for one in asked if keyed[one].identity not in failing)
-            self.reread(copy.profile.dataset, asked, digested)
             self.progress(Progress(0, 0, min(first + LOOKUP_KEYS_MAX, len(locators))))
 
     def _locator(self, kept: Kept) -> bytes:

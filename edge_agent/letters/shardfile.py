@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import os
 from base64 import b64decode, b64encode
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-import numpy as np
 import pyarrow as pa
 
-from edge_agent.letters.found import Found, merged, row_found
+from edge_agent.letters.found import Found, merged, rows_found
 from paritree.core import limits
 from paritree.core.deadletters import LetterKind
 from paritree.core.digest import DatasetKeys
@@ -22,7 +20,7 @@ from paritree.core.errors import SourceError
 from paritree.core.placed import Placed
 
 SHARD_BYTES_MAX: Final = 8 << 20
-"""Sealed payloads of one shard, which are in memory until it ends."""
+"""Sealed payloads of one shard, which are in memory until it ends, but for those of one batch."""
 
 
 class ShardLetters:
@@ -35,17 +33,11 @@ class ShardLetters:
         self._bytes = 0
         self.not_kept = 0
 
-    def add(self, batch: pa.RecordBatch | Placed, dead: Iterable[DeadRow], first_row: int) -> None:
+    def add(self, batch: pa.RecordBatch | Placed, dead: Sequence[DeadRow], first_row: int) -> None:
         """Take the dead rows of a batch whose first row is row ``first_row`` of the shard."""
-        for one in dead:
-            if self._bytes >= SHARD_BYTES_MAX or len(self._found) >= limits.LETTERS_MAX:
-                self.not_kept += 1
-                continue
-            if isinstance(batch, Placed):
-                (decoded,) = batch.batches(np.array([one.row]))
-                letter = row_found(self._keys, decoded, replace(one, row=0), self._shard, first_row + one.row)
-            else:
-                letter = row_found(self._keys, batch, one, self._shard, first_row)
+        room = max(0, limits.LETTERS_MAX - len(self._found)) if self._bytes < SHARD_BYTES_MAX else 0
+        self.not_kept += len(dead[room:])
+        for letter in rows_found(self._keys, batch, dead[:room], self._shard, first_row):
             before = self._found.get(letter.identity)
             self._found[letter.identity] = letter if before is None else merged(before, letter)
             self._bytes += len(letter.sealed) if before is None else 0
