@@ -35,8 +35,9 @@ def difference(held: Entries, wanted: Entries, keys: int) -> Difference:
     r, r2 = np.concatenate([held.r, wanted.r]), np.concatenate([held.r2, wanted.r2])
     locators = _numbered(held, wanted)
     shards = np.concatenate([held.shards, np.full(len(wanted), -1, np.int64)])
-    order = np.lexsort((shards, locators, r2, r, key))
-    group = _changes([column[order] for column in (key, r, r2, locators)])
+    told_apart = [] if locators is None else [locators]
+    order = np.lexsort((shards, *told_apart, r2, r, key))
+    group = _changes([column[order] for column in (key, r, r2, *told_apart)])
     part = _changes([group, shards[order]])
     is_wanted = order >= n
     weights = np.concatenate([held.weights, wanted.weights])[order]
@@ -91,9 +92,9 @@ def _before(group: Ints, values: Ints) -> Ints:
     return (total - np.repeat(total[first], sizes)).astype(np.int64)
 
 
-def _numbered(held: Entries, wanted: Entries) -> Ints:
-    """A number for each locator, equal ones alike; all 0 where locators are not told apart."""
+def _numbered(held: Entries, wanted: Entries) -> Ints | None:
+    """A number for each locator, equal ones alike; None where rows are not told apart by them."""
     if held.locators is None or wanted.locators is None:
-        return np.zeros(len(held) + len(wanted), np.int64)
+        return None
     both = pa.concat_arrays([held.locators, wanted.locators]).dictionary_encode()
     return np.asarray(both.indices.to_numpy(zero_copy_only=False), np.int64)

@@ -271,7 +271,7 @@ class Run:
             high = int(self._table[self._prefix(int(ks[some.stop - 1])) + 1])
             window = self.k.slice(low, high)
             starts[some] = low + np.searchsorted(window, ks[some], "left")
-            ends[some] = low + np.searchsorted(window, ks[some], "right")
+            ends[some] = starts[some] + _equal(window, ks[some], starts[some] - low)
         return starts, ends
 
     def _near(self, ks: U64) -> Sequence[slice]:
@@ -298,3 +298,14 @@ class Run:
         heap = self._blob.read(self._heap_at + first, self._heap_at + last)
         buffers = [None, pa.py_buffer(offsets - first), pa.py_buffer(np.ascontiguousarray(heap))]
         return pa.LargeBinaryArray.from_buffers(pa.large_binary(), high - low, buffers)
+
+
+def _equal(window: U64, ks: U64, at: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How many words of the window, from ``at`` on, equal each k: nearly always one or none."""
+    count = np.zeros(len(ks), np.int64)
+    open_ = np.arange(len(ks))
+    while len(open_):
+        open_ = open_[at[open_] + count[open_] < len(window)]
+        open_ = open_[window[at[open_] + count[open_]] == ks[open_]]
+        count[open_] += 1
+    return count

@@ -45,6 +45,8 @@ class Tally:
 
     def add_dead(self, numbers: Ints, weights: Weights, texts: Sequence[str]) -> None:
         """Count dead letters among rows: ``numbers`` in the list ``texts``, from 1."""
+        if not numbers.any():
+            return
         for number in np.unique(numbers[numbers > 0]).tolist():
             self.dead[texts[number - 1]] += int(weights[numbers == number].sum())
 
@@ -67,16 +69,15 @@ def negative(sums: LeafSums) -> LeafSums:
 
 def shard_sums(shards: Ints, r: U64, r2: U64, weights: Weights) -> dict[int, NodeSum]:
     """(count, Σr, Σr′) of the rows of each shard."""
+    if not len(shards):
+        return {}
+    order = np.argsort(shards, kind="stable")
+    shards, weights = shards[order], weights[order]
     factor = weights.astype(np.uint64)
-    out: dict[int, NodeSum] = {}
-    for shard in np.unique(shards).tolist():
-        own = shards == shard
-        out[shard] = NodeSum(
-            int(weights[own].sum()),
-            int((r[own] * factor[own]).sum(dtype=np.uint64)),
-            int((r2[own] * factor[own]).sum(dtype=np.uint64)),
-        )
-    return out
+    starts = np.flatnonzero(np.append(True, shards[1:] != shards[:-1]))
+    counts = np.add.reduceat(weights, starts).tolist()
+    words = [np.add.reduceat(word[order] * factor, starts).tolist() for word in (r, r2)]
+    return {shard: NodeSum(*sums) for shard, *sums in zip(shards[starts].tolist(), counts, *words, strict=True)}
 
 
 def plus(one: NodeSum, other: NodeSum) -> NodeSum:
