@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -97,6 +97,11 @@ class Watched:
             yield part
 
 
+async def at_once(_seconds: float) -> None:
+    """Nobody waits in these tests."""
+    await asyncio.sleep(0)
+
+
 @dataclass
 class Durable:
     """Coordinators, one after the other, over the same regions and the same store."""
@@ -107,6 +112,7 @@ class Durable:
     asked: list[tuple[str, str, bytes]] = field(default_factory=list)
     watched: dict[str, Watched] = field(init=False)
     setting: dict[str, Any] = field(default_factory=dict)
+    sleep: Callable[[float], Awaitable[None]] = at_once
 
     def __post_init__(self) -> None:
         self.watched = {name: Watched(link, self.asked) for name, link in self.links.items()}
@@ -124,7 +130,7 @@ class Durable:
         store = CrashingStore.open(self.url, lease_wait_s=0.0)
         try:
             store.crash_at, store.committed, store.writes = crash_at, committed, 0
-            around = Surroundings(sleep=lambda _: asyncio.sleep(0), jitter=lambda: 0.0)
+            around = Surroundings(sleep=self.sleep, jitter=lambda: 0.0)
             setting = Setting(store, around, retry=RetryPolicy(), **self.setting)
 
             async def links(names: Sequence[str]) -> Mapping[str, RegionLink]:
