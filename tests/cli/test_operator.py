@@ -106,7 +106,16 @@ def test_unknown_names_are_refused_before_any_sweep(operated: Operated) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["sweep"], ["sweep", "--all", "orders"], ["sweep", "--all", "--job-id", "x"], ["findings"]]
+    "arguments",
+    [
+        ["sweep"],
+        ["sweep", "--all", "orders"],
+        ["sweep", "--all", "--job-id", "x"],
+        ["sweep", "--all", "--scope", "month", "--bucket", "AAAAAAAA"],
+        ["sweep", "orders", "users", "--scope", "month", "--bucket", "AAAAAAAA"],
+        ["sweep", "orders", "--scope", "month", "--bucket", "May"],
+        ["findings"],
+    ],
 )
 def test_flags_that_do_not_go_together(arguments: list[str], tmp_path: Path) -> None:
     done = run_paritree(*arguments, "--json", cwd=tmp_path)

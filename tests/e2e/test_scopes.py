@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from hashlib import blake2b
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESSIV
+from msgpack import packb
 
 from edge_agent.policy import Policy
 from edge_agent.scoping import Hidden, NoBucket
 from paritree.core.digest import DatasetKeys
 from paritree.core.errors import ConfigError
 from paritree.core.profile import Profile
-from paritree.core.scope import Scope
+from paritree.core.scope import Cut, Scope
 from paritree.core.scope_labels import content, id_bytes, id_text
 from paritree.core.types import parse_type
 
@@ -197,6 +200,29 @@ def test_ids_hide_what_they_stand_for() -> None:
         hidden.bucket_id(content(hidden.cut, "x" * 600))
     with pytest.raises(NoBucket):
         hidden.opened(ids["a"][:-1] + bytes([ids["a"][-1] ^ 1]))
+
+
+def test_ids_are_those_that_canonical_md_defines() -> None:
+    profile = Profile("orders", ("id",), {"id": parse_type("int"), "at": parse_type("timestamp(ms)")})
+    hidden = Hidden.of(Scope("month", "month", ("at",)), profile, KEYS)
+    definition = {
+        "buckets": 0,
+        "canonical": 1,
+        "columns": [["at", {"precision": "ms", "type": "timestamp"}]],
+        "kind": "month",
+        "name": "month",
+    }
+    scope_id = blake2b(packb(definition), key=KEYS.derive(b"scope-id"), digest_size=8).digest()
+    assert hidden.scope_id == scope_id
+    assert scope_id.hex() == "1681039d7c1fa2d5"
+    siv = AESSIV(KEYS.derive(b"scope:month") + KEYS.derive(b"scope-mac:month"))
+    content_bytes = b"\x92\xcd\x07\xe8\x05"  # [2024, 5]
+    bucket_id = siv.encrypt(b"\x00\x05" + content_bytes + bytes(9), [scope_id])
+    assert hidden.bucket_id(content(hidden.cut, "2024-05")) == bucket_id
+    assert id_text(bucket_id) == "WYPLEWWK7MOTUSM64RFECJL2DD4YOEKJLFC2BO6ITP6NY42QLAOA"
+    by = Cut.of(SLICE, profile, KEYS.derive(b"scope-hash:slice"))
+    number = int.from_bytes(blake2b(b"\x07", key=KEYS.derive(b"scope-hash:slice"), digest_size=8).digest(), "big") % 8
+    assert by.bucket([b"\x07"]) == packb([number])
 
 
 @pytest.mark.parametrize("text", ["", "0", "AAAA====", "!", "A", "AAAAAAAB1"])
