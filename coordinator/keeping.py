@@ -45,15 +45,16 @@ class Keeper:
         while True:
             began = self._clock()
             try:
-                await asyncio.to_thread(self._store.renew)
+                async with asyncio.timeout(self._lease_s / RENEWALS):  # a server that is cut off does not answer at all
+                    await asyncio.to_thread(self._store.renew)
                 renewed_at = began
                 if began - looked_at >= TAKE_UP_S:
                     looked_at = began
                     await self._jobs.take_up()
             except Fenced:
                 raise
-            except SourceError as error:
-                _log.error("lease not renewed", reason=error.message)
+            except (SourceError, TimeoutError) as error:
+                _log.error("lease not renewed", reason=str(error) or "no answer in time")
                 if self._clock() - renewed_at >= self._lease_s:
                     raise SourceError(
                         f"the store could not be reached for {self._lease_s:g} s: another coordinator may have it",
