@@ -7,7 +7,7 @@ between any two steps repeats what was not acknowledged, which changes nothing (
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -20,9 +20,11 @@ from edge_agent.connectors.changes import KEYS_MAX, ChangeBatch, ChangeSource, M
 from edge_agent.connectors.contract import LOOKUP_KEYS, Connector, Position
 from edge_agent.digesters import open_digester
 from edge_agent.index.changes import Changes, Reached, Refreshable
+from edge_agent.letters.refreshed import RefreshLetters
 from paritree.core.digester import DigestBatch, Digester
 from paritree.core.display import key_values
 from paritree.core.leaves import U8
+from paritree.core.placed import Placed
 from paritree.core.profile import Profile
 
 
@@ -65,7 +67,10 @@ class Refresher:
         index: Refreshable,
         *,
         clock: Callable[[], float] = time.time,
+        letters: RefreshLetters | None = None,
     ) -> None:
+        """``letters`` keeps the dead letters among the rows; None: the index alone counts them."""
+        self._letters = letters
         self._copy = copy
         self._connector = connector
         self._source = source
@@ -124,13 +129,26 @@ class Refresher:
             return Changes.of(asked.key_digests, self._ruled_rows(asked))
         firsts = _firsts(asked.key_digests)
         distinct = keys if len(firsts) == keys.num_rows else keys.take(pa.array(firsts))
-        return Changes.of(asked.key_digests[firsts], self._plain_rows(distinct))
+        changes = Changes.of(asked.key_digests[firsts], self._plain_rows(distinct))
+        self._settle(locator.as_py() for locator in asked.locators)
+        return changes
 
     def _plain_rows(self, keys: pa.RecordBatch) -> Iterator[DigestBatch]:
         """The rows of those keys."""
         placed = self._copy.digester == "compiled"
         for batch in self._connector.lookup_batch(self._copy.binding, keys, placed=placed):
-            yield self._rows.digest(batch)
+            yield self._digested(batch)
+
+    def _digested(self, batch: pa.RecordBatch | Placed) -> DigestBatch:
+        rows = self._rows.digest(batch)
+        if rows.dead and self._letters is not None:
+            self._letters.read(batch, rows.dead)
+        return rows
+
+    def _settle(self, asked: Iterable[bytes]) -> None:
+        """The rows of those keys (locators) were read."""
+        if self._letters is not None:
+            self._letters.done(asked)
 
     def _ruled_rows(self, asked: DigestBatch) -> Iterator[DigestBatch]:
         """Where rules make several keys of the table one key: the rows of all that the index knows under it, too."""
@@ -140,7 +158,8 @@ class Refresher:
         values = [key_values(locator, self._copy.profile) for locator in sorted(locators)]
         for first in range(0, len(values), LOOKUP_KEYS):
             for batch in self._connector.lookup(self._copy.binding, values[first : first + LOOKUP_KEYS]):
-                yield self._rows.digest(batch)
+                yield self._digested(batch)
+        self._settle(locators)
 
 
 def _firsts(digests: U8) -> NDArray[np.int64]:

@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from edge_agent.build import Copy
 from edge_agent.connectors.contract import Connector
 from edge_agent.connectors.registry import connector_class
+from edge_agent.letters.store import FILE, LetterStore
 from edge_agent.spool import index_folder
 from edge_agent.warm import Following, WarmIndex
 from paritree.config.agent import AgentConfig
@@ -42,7 +43,8 @@ def warm_index(config: AgentConfig, copies: Mapping[str, Copy], dataset: str) ->
             f"{config.file}: refresh.{dataset}: {kind.engine} has no replication slots",
             next_step=f"remove [refresh.{dataset}]: the dataset is scanned instead",
         )
-    following = Following(follower(config), config.refresh[dataset].interval_s)
+    letters = LetterStore(config.spool / FILE, config.region)
+    following = Following(follower(config), config.refresh[dataset].interval_s, letters=letters)
     return WarmIndex(copy, index_folder(config.spool, dataset), following)
 
 

@@ -29,6 +29,8 @@ from edge_agent.index.durable import DurableIndex
 from edge_agent.index.manifest import Unusable
 from edge_agent.index.rest import RestKey
 from edge_agent.index.state import Identity, State
+from edge_agent.letters.refreshed import RefreshLetters
+from edge_agent.letters.store import LetterStore
 from edge_agent.letters.sweep import SweepLetters
 from edge_agent.refresh import Refreshed, Refresher, reached_of
 from paritree.core import limits
@@ -47,12 +49,13 @@ _log = structlog.get_logger("paritree.agent")
 class Following:
     """How a dataset's changes are followed: who does (region and agent), and how often in the background, in seconds.
 
-    ``rest_key`` encrypts the index at rest.
+    ``rest_key`` encrypts the index at rest. ``letters`` keeps the dead letters of changed rows.
     """
 
     name: str
     interval_s: float = INTERVAL_S
     rest_key: RestKey | None = None
+    letters: LetterStore | None = None
 
 
 class WarmIndex:
@@ -223,7 +226,9 @@ class Connected:
         with ExitStack() as opened:
             connector = opened.enter_context(connect(copy.source))
             source = opened.enter_context(connector.changes(copy.binding, following.name))
-            refresher = Refresher(copy, connector, source, index)
+            dataset, store = copy.profile.dataset, following.letters
+            letters = None if store is None else RefreshLetters(store, dataset, copy.keys)
+            refresher = Refresher(copy, connector, source, index, letters=letters)
             opened.pop_all()
         return cls(connector, source, refresher)
 
