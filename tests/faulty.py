@@ -22,15 +22,17 @@ from paritree.core.errors import ParitreeError
 from paritree.wire.control import SweepOrder
 
 LIMITS: Final = {
-    "KEEPALIVE_S": 0.5,
+    "KEEPALIVE_S": 0.4,
     "RECONNECT_S_MIN": 0.2,
     "SUSPECTS_MAX": 1_000,
     "RECONNECT_S_MAX": 2.0,
     "SAMPLE_ROWS_MAX": 400,
 }
-"""A half-open connection is found within 1.5 s, a range begins with a thousand keys."""
+"""A half-open connection is found within 1.2 s, a range begins with a thousand keys."""
 EXCHANGE_TIMEOUT_S: Final = 2.0
-PATIENCE_S: Final = 3.0
+PATIENCE_S: Final = 2.0
+PAUSE_S: Final = 0.3
+"""Bound of the pause before the second try; it doubles."""
 TREE_ROWS: Final = 1_700
 TABLES: Final[Mapping[str, tuple[int, int, int]]] = {
     "few": (300, 3, 1),
@@ -154,13 +156,13 @@ class Wired:
 COORDINATOR: Final = f"exchange_timeout_s = {EXCHANGE_TIMEOUT_S}\npatience_s = {PATIENCE_S}\n"
 HOOKED_PLAIN: Final = [
     *(sys.executable, "-c"),
-    "import sys; from paritree.core import limits; limits.KEEPALIVE_S = 0.5; limits.RECONNECT_S_MAX = 2.0\n"
+    "import sys; from paritree.core import limits; limits.KEEPALIVE_S = 0.4; limits.RECONNECT_S_MAX = 2.0\n"
     "from paritree.cli.main import main; main()",
 ]
 
 
 def _hooked(port: int, side: str) -> list[str]:
-    settings = {"port": port, "side": side, "limits": LIMITS, "tree_rows": TREE_ROWS}
+    settings = {"port": port, "side": side, "limits": LIMITS, "pause_s": PAUSE_S, "tree_rows": TREE_ROWS}
     return [*HOOKED, json.dumps(settings)]
 
 

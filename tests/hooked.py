@@ -1,12 +1,13 @@
 """The command line with a hook: before a message of some kind leaves, a test is asked, which may let a fault strike it.
 
 Run as a program: ``python hooked.py SETTINGS ARGUMENTS…``. SETTINGS is JSON: ``port`` of the test, ``side`` ("agent" or
-"coordinator"), ``limits`` that replace those of ``paritree.core.limits``, ``tree_rows``: tables of so many rows are
-compared by sums, which at that size is never the cheapest way.
+"coordinator"), ``limits`` that replace those of ``paritree.core.limits``, ``pause_s`` between the coordinator's tries,
+``tree_rows``: tables of so many rows are compared by sums, which at that size is never the cheapest way.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import socket
 import sys
@@ -53,6 +54,9 @@ def hook(settings: dict[str, Any]) -> None:
         return choose(differences, rows, *rest, **options)
 
     descent.plan = plan
+    from coordinator import serve
+
+    serve.RetryPolicy = functools.partial(serve.RetryPolicy, pause_s=settings["pause_s"])
 
 
 if __name__ == "__main__":

@@ -13,10 +13,9 @@ from typing import Any, Final
 import pytest
 import pytest_asyncio
 from faults import LASTING, STALL_S, Direction, Fault, Kind
-from faulty import EXCHANGE_TIMEOUT_S, LIMITS, PATIENCE_S, TABLES, Wired, wired
+from faulty import EXCHANGE_TIMEOUT_S, LIMITS, PATIENCE_S, PAUSE_S, TABLES, Wired, wired
 
 from paritree.core.deadletters import LetterAction
-from paritree.core.retry import PAUSE_S, RetryPolicy
 from paritree.wire.control import LettersOrder
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -43,8 +42,8 @@ MESSAGES: Final = [
 INSIDE: Final = {"Ready": 6_000, "Sketched": 20_000, "Lists": 4_000}
 """Where in long answers a fault strikes, in bytes; in others at their beginning."""
 DETECTION_S: Final = 3 * float(LIMITS["KEEPALIVE_S"]) + EXCHANGE_TIMEOUT_S
-BACKOFF_S: Final = 2.0 * PAUSE_S + 1.0
-"""Two failures in a row of one exchange: at most one and two seconds, less on average; and of dialling twice."""
+BACKOFF_S: Final = 3.0 * PAUSE_S + 3.0 * float(LIMITS["RECONNECT_S_MIN"])
+"""Two failures in a row of one exchange, and of dialling: pauses below a bound that doubles."""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -146,7 +145,7 @@ async def test_a_region_that_stays_away_is_unknown_with_the_reason(site: Wired, 
     report, took_s = await disturbed(site, "few")
     assert report["verdict"] == "unknown"
     assert any("eu" in stated["regions"] and stated["reason"] for stated in report["verdicts"]), report["verdicts"]
-    tries_s = PATIENCE_S + RetryPolicy().pause_s * 7  # four tries at least: pauses of one, two and four seconds
+    tries_s = PATIENCE_S + PAUSE_S * 15  # pauses below a bound that doubles, until patience is at its end
     assert took_s <= 2 * usual_s + EXCHANGE_TIMEOUT_S + tries_s + SLACK_S
     site.proxy.heal()
     await site.connected("eu", within_s=2.0 * float(LIMITS["RECONNECT_S_MAX"]))
