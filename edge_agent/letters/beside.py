@@ -44,11 +44,11 @@ class Beside:
             return self._listed(desk, order, wanted)
         cleared: list[str] = []
         for dataset in wanted:
-            ids = tuple(kept.letter.id for kept in desk.store.kept(dataset, order.ids or None))
+            ids = tuple(letter.id for letter in desk.store.letters(dataset, order.ids or None))
             if ids:
                 ask = AskLetters(dataset, order.action, ids, order.reason, getpass.getuser())
                 cleared += [one for part in desk.answer(ask, progress) for one in part.cleared]
-        left = [kept.letter for kept in desk.store.kept(order.dataset or None, order.ids or None)]
+        left = desk.store.letters(order.dataset or None, order.ids or None)
         unknown = set(order.ids) - set(cleared) - {letter.id for letter in left}
         return act_json(
             str(order.action),
@@ -71,7 +71,7 @@ class Beside:
         }
 
     def _listed(self, desk: LetterDesk, order: LettersOrder, wanted: Sequence[str]) -> dict[str, Any]:
-        kept = [one.letter for dataset in wanted for one in desk.store.kept(dataset, order.ids or None)]
+        kept = [letter for dataset in wanted for letter in desk.store.letters(dataset, order.ids or None)]
         listed = sorted(
             (letter for letter in kept if order.discarded or letter.state != "discarded"),
             key=lambda letter: (-letter.last_seen_us, letter.id),

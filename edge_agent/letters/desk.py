@@ -65,27 +65,27 @@ class LetterDesk:
             raise ConfigError(f"this agent has no dataset '{ask.dataset}'")
         if ask.action is LetterAction.DISCARD and not ask.reason:
             raise PeerError("dead letters are discarded for a reason", next_step="say --reason")
-        chosen = self.store.kept(ask.dataset, ask.ids or None)
-        unknown = tuple(sorted(set(ask.ids) - {kept.letter.id for kept in chosen}))
+        chosen = [letter.id for letter in self.store.letters(ask.dataset, ask.ids or None)]
+        unknown = tuple(sorted(set(ask.ids) - set(chosen)))
         cleared: list[str] = []
         if ask.action is not LetterAction.LIST and chosen:
             self._log(ask, chosen)
         if ask.action is LetterAction.DISCARD:
             note = f"{ask.operator}: {ask.reason}" if ask.operator else ask.reason
-            self.store.discard((kept.letter.id for kept in chosen), note)
+            self.store.discard(chosen, note)
         elif ask.action is LetterAction.REPLAY and chosen:
             cleared = self._replay(ask.dataset, chosen, progress)
-        left = self.store.kept(ask.dataset, ask.ids or None)
-        return list(_parts([kept.letter for kept in left], self.store.not_kept(ask.dataset), cleared, unknown))
+        left = self.store.letters(ask.dataset, ask.ids or None)
+        return list(_parts(left, self.store.not_kept(ask.dataset), cleared, unknown))
 
-    def _replay(self, dataset: str, chosen: Sequence[Kept], progress: Callable[[Progress], None]) -> list[str]:
+    def _replay(self, dataset: str, chosen: Sequence[str], progress: Callable[[Progress], None]) -> list[str]:
         if not dataset:
-            return self.store.clear(kept.letter.id for kept in chosen)
+            return self.store.clear(chosen)
         name = f"replay-{uuid.uuid4().hex[:12]}"
         with self._executor() as executor:
             spool = self._spool / "replays" / name
             replay = Replay(self.store, self._copies[dataset], executor, spool, name, progress)
-            return replay.run(chosen)
+            return replay.run(self.store.kept(dataset, chosen))
 
     def unreadable(self, data: bytes, reason: str) -> None:
         """Keep a message that could not be read. Raises SourceError."""
@@ -114,9 +114,9 @@ class LetterDesk:
             return {"payload": None, "why": str(error)}
         return {"payload": payload}
 
-    def _log(self, ask: AskLetters, chosen: Sequence[Kept]) -> None:
+    def _log(self, ask: AskLetters, chosen: Sequence[str]) -> None:
         entry = {"action": str(ask.action), "operator": ask.operator, "reason": ask.reason, "dataset": ask.dataset}
-        self._journal.record({**entry, "ids": [kept.letter.id for kept in chosen]})
+        self._journal.record({**entry, "ids": list(chosen)})
         _log.info("dead letters", letters=len(chosen), **entry)
 
 

@@ -9,7 +9,6 @@ import pyarrow as pa
 
 from edge_agent.letters.found import Found, identity_of, key_identity, rows_found
 from edge_agent.letters.store import LetterStore
-from paritree.core.deadletters import LetterKind
 from paritree.core.digest import DatasetKeys
 from paritree.core.digester import DeadRow
 from paritree.core.placed import Placed
@@ -37,8 +36,7 @@ class RefreshLetters:
         if found:
             self._store.take(self._dataset, REFRESH, found)
         still = {one.identity for one in found}
-        kept = self._store.kept(self._dataset)
-        before = {one.identity: one.letter.id for one in kept if one.letter.kind is LetterKind.ROW and one.letter.keyed}
+        before = self._store.keyed(self._dataset)
         if before.keys() - still:
             again = {identity_of(self._keys, key_identity(locator)) for locator in asked} - still
             self._store.clear(before[identity] for identity in again & before.keys())

@@ -53,7 +53,7 @@ class Replay:
         self._read_rows(by_key)
         if len(schema) + len(by_key) < len(letters):
             self._read_table()
-        return sorted(before - {kept.letter.id for kept in self.store.kept(self.copy.profile.dataset)})
+        return sorted(before - {letter.id for letter in self.store.letters(self.copy.profile.dataset)})
 
     def _readable_by_key(self, kept: Kept) -> bool:
         """Not where its payload is gone (discarded), or sealed under a key that has been replaced."""

@@ -129,9 +129,11 @@ class LetterStore:
         with self._transaction() as db:
             return [one for one in ids if db.execute("DELETE FROM letters WHERE id = ?", (one,)).rowcount]
 
-    def clear_kind(self, dataset: str, kind: LetterKind) -> list[str]:
-        """The dataset's letters of that kind have ended; returns their ids."""
-        return self.clear([kept.letter.id for kept in self.kept(dataset) if kept.letter.kind is kind])
+    def clear_kind(self, dataset: str, kind: LetterKind) -> None:
+        """The dataset's letters of that kind have ended."""
+        if self._path.exists():
+            with self._transaction() as db:
+                db.execute("DELETE FROM letters WHERE dataset = ? AND kind = ?", (dataset, kind))
 
     def discard(self, ids: Iterable[str], note: str) -> list[str]:
         """Mark letters as looked into, and forget their payload; returns the ids that were there."""
@@ -139,18 +141,29 @@ class LetterStore:
             change = "UPDATE letters SET state = ?, note = ?, sealed = NULL WHERE id = ?"
             return [one for one in ids if db.execute(change, (LetterState.DISCARDED, note, one)).rowcount]
 
-    def kept(self, dataset: str | None = None, ids: Sequence[str] | None = None) -> list[Kept]:
+    def letters(self, dataset: str | None = None, ids: Sequence[str] | None = None) -> list[Letter]:
         """The letters of a dataset (None: of all) among ``ids`` (None: all), those seen last first."""
+        wanted = None if ids is None else set(ids)
+        rows = self._rows(_LETTER, dataset)
+        return [_letter(row) for row in rows if wanted is None or row[0] in wanted]
+
+    def kept(self, dataset: str | None = None, ids: Sequence[str] | None = None) -> list[Kept]:
+        """As :meth:`letters`, with their payloads."""
+        wanted = None if ids is None else set(ids)
+        rows = self._rows((*_LETTER, "identity", "key_id", "sealed"), dataset)
+        return [Kept(_letter(row), *row[len(_LETTER) :]) for row in rows if wanted is None or row[0] in wanted]
+
+    def keyed(self, dataset: str) -> dict[bytes, str]:
+        """The ids of the dataset's letters of rows whose key is known, by their identity."""
+        rows = self._rows(("identity", "id", "kind", "keyed"), dataset)
+        return {row[0]: row[1] for row in rows if row[2] == LetterKind.ROW and row[3]}
+
+    def _rows(self, columns: Sequence[str], dataset: str | None) -> list[tuple[Any, ...]]:
         if not self._path.exists():
             return []
-        query = f"SELECT {', '.join(_LETTER)}, identity, key_id, sealed FROM letters"
-        values: tuple[Any, ...] = ()
-        if dataset is not None:
-            query, values = f"{query} WHERE dataset = ?", (dataset,)
+        query = f"SELECT {', '.join(columns)} FROM letters WHERE dataset = coalesce(?, dataset)"
         with self._transaction() as db:
-            rows = db.execute(f"{query} ORDER BY last_seen_us DESC, id", values).fetchall()
-        wanted = None if ids is None else set(ids)
-        return [_kept(row) for row in rows if wanted is None or row[0] in wanted]
+            return db.execute(f"{query} ORDER BY last_seen_us DESC, id", (dataset,)).fetchall()
 
     def not_kept(self, dataset: str | None = None) -> int:
         """How many dead letters the newest sweep of a dataset (None: of each) counted and did not keep."""
@@ -231,7 +244,7 @@ def _count_not_kept(db: sqlite3.Connection, dataset: str, sweep_id: str, count: 
     )
 
 
-def _kept(row: tuple[Any, ...]) -> Kept:
+def _letter(row: tuple[Any, ...]) -> Letter:
     values = dict(zip(_LETTER, row, strict=False))
     values |= {
         "kind": LetterKind(values["kind"]),
@@ -239,7 +252,7 @@ def _kept(row: tuple[Any, ...]) -> Kept:
         "columns": tuple(json.loads(values["columns"])),
         "keyed": bool(values["keyed"]),
     }
-    return Kept(Letter(**values), *row[len(_LETTER) :])
+    return Letter(**values)
 
 
 def _marks(values: Sequence[object]) -> str:
