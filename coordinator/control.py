@@ -111,6 +111,10 @@ class Control:
             raise ConfigError(f"--scope: at most {NAME_CHARS_MAX} printable characters")
         if order.scope:
             options |= {"scope": order.scope, "bucket": id_text(order.bucket)}
+        if (max_age_s := order.freshness.max_age_s) is not None:
+            if not 0 <= max_age_s < float("inf"):
+                raise ConfigError("--max-age: must be a finite number of seconds, 0 or more")
+            options |= {"max_age_s": max_age_s, "rescan": order.freshness.rescan}
         profile_id = dataset.profile.profile_id.hex()
         return NewSweep(sweep_id, order.job_id or sweep_id, dataset.name, regions, options, operator, profile_id)
 

@@ -21,6 +21,7 @@ from coordinator.running import Running, resting
 from coordinator.setting import Setting
 from coordinator.store import Fenced, NewSweep, SweepRow, SweepState, Traffic
 from paritree.config.datasets import Dataset
+from paritree.core.asks import ANY_AGE, Freshness
 from paritree.core.errors import ConfigError, InvariantBroken, ParitreeError, PeerError, SourceError
 from paritree.core.scope_labels import id_bytes
 from paritree.wire.control import SweepProgress
@@ -48,6 +49,7 @@ class SweepRunner(Protocol):
         course: Course,
         scope: str = "",
         bucket: bytes = b"",
+        freshness: Freshness = ANY_AGE,
     ) -> dict[str, Any]:
         """The report of DESIGN.md section 15, with one more key, ``stored``, which is taken out before anyone sees it:
 
@@ -56,14 +58,17 @@ class SweepRunner(Protocol):
         asked for. ``progress`` is called on the event loop. Regions that fail make the report "unknown"; an exception
         is for what makes the whole sweep impossible. A ``course`` that has been run partly is taken up where it ended.
         ``ended_early`` in the report is the reason for which its halt ended it, else None. With ``scope`` and
-        ``bucket`` only the rows of that bucket are compared.
+        ``bucket`` only the rows of that bucket are compared. ``freshness``: how old indexes may be.
         """
         ...
 
 
 def _part(options: Mapping[str, Any]) -> dict[str, Any]:
-    """What of the dataset is swept, where it is not the whole."""
-    return {"scope": options["scope"], "bucket": id_bytes(options["bucket"])} if options.get("scope") else {}
+    """What of the dataset is swept, where it is not the whole, and how old indexes may be, where that was said."""
+    of = {"scope": options["scope"], "bucket": id_bytes(options["bucket"])} if options.get("scope") else {}
+    if (max_age_s := options.get("max_age_s")) is not None:
+        of |= {"freshness": Freshness(max_age_s, options["rescan"])}
+    return of
 
 
 class Jobs:

@@ -9,7 +9,7 @@ from coordinator.course import Course, Surroundings
 from coordinator.store import Traffic
 from coordinator.sweep import Sweep, SweepOptions
 from paritree.config.datasets import Dataset
-from paritree.core.messages import ByteClass, Progress
+from paritree.core.messages import ANY_AGE, ByteClass, Freshness, Progress
 from paritree.wire.control import SweepProgress
 from paritree.wire.link import RegionLink
 
@@ -50,6 +50,7 @@ class LinkRunner:
         course: Course | None = None,
         scope: str = "",
         bucket: bytes = b"",
+        freshness: Freshness = ANY_AGE,
     ) -> dict[str, Any]:
         """See ``coordinator.jobs.SweepRunner``."""
         course = course or Course.plain(self._surroundings)
@@ -71,6 +72,7 @@ class LinkRunner:
                 exchange_timeout_s=self._exchange_timeout_s,
                 scope=scope,
                 bucket=bucket,
+                freshness=freshness,
             ),
             self._surroundings,
             told,

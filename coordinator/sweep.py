@@ -29,21 +29,14 @@ from coordinator.revealing import revealed
 from coordinator.viewing import View
 from paritree.core import limits
 from paritree.core.agreement import Agreement
+from paritree.core.asks import ANY_AGE, Freshness
 from paritree.core.columnplan import ColumnPlan
 from paritree.core.descent import Answer, Ask, Descent, Outcome, Round
 from paritree.core.findings import judge
 from paritree.core.ledger import Tally
 from paritree.core.looks import Looks, Wait
 from paritree.core.manifest import Conclusion, RegionFacts, ReportContext, conclude, report
-from paritree.core.messages import (
-    AskDetail,
-    Begin,
-    ByteClass,
-    End,
-    Look,
-    Progress,
-    Ready,
-)
+from paritree.core.messages import AskDetail, Begin, ByteClass, End, Look, Progress, Ready
 from paritree.core.profile import CANONICAL_VERSION, Profile
 from paritree.core.ranges import Apart, RangeFinding, far_apart
 from paritree.core.recollection import LookAsk
@@ -61,7 +54,7 @@ _log = structlog.get_logger("paritree.coordinator")
 class SweepOptions:
     """How a sweep is run. ``lag_max_s`` seconds between looks; ``purpose`` asks for clear keys; ``limit`` findings.
 
-    ``scope`` and ``bucket``: only the rows of that bucket, whose id only agents can read.
+    ``scope`` and ``bucket``: only the rows of that bucket, whose id only agents can read. ``freshness`` of indexes.
     """
 
     lag_max_s: float = 2.0
@@ -70,6 +63,7 @@ class SweepOptions:
     exchange_timeout_s: float = limits.EXCHANGE_TIMEOUT_S
     scope: str = ""
     bucket: bytes = b""
+    freshness: Freshness = ANY_AGE
 
 
 CLOCK_S_MIN: Final = 0.001
@@ -114,7 +108,7 @@ class Sweep:
 
     def __post_init__(self) -> None:
         self._course = self.course or Course.plain(self.surroundings)
-        self.facts = {name: RegionFacts(name) for name in self.regions}
+        self.facts = {name: RegionFacts(name, max_age_s=self.options.freshness.max_age_s) for name in self.regions}
         for name in self.regions:
             if name not in self.links:
                 self.facts[name].excluded = self.unreachable.get(name, "no agent of this region is connected")
@@ -216,8 +210,8 @@ class Sweep:
         await gather({name: self._begin_in(name) for name in self.regions if name in self.links})
 
     async def _begin_in(self, name: str) -> None:
-        of = self.options.scope, self.options.bucket
-        begin = Begin(self.profile.dataset, self.profile.profile_id, CANONICAL_VERSION, *of)
+        profile, o = self.profile, self.options
+        begin = Begin(profile.dataset, profile.profile_id, CANONICAL_VERSION, o.scope, o.bucket, o.freshness)
         self._begun[name] += 1
         try:
             parts = await self._exchanges.parts(name, begin, lambda p: self._scanned(name, p))

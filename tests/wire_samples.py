@@ -29,6 +29,7 @@ def asks() -> dict[str, Any]:
     """One request of each kind."""
     return {
         "begin": m.Begin("orders", bytes(range(16)), 1),
+        "begin_young": m.Begin("orders", bytes(range(16)), 1, freshness=m.Freshness(0.5, False)),
         "begin_bucket": m.Begin("orders", bytes(range(16)), 1, "month", b"b" * 32),
         "ask_children": m.AskChildren(12, 20, np.array([5, 4095], np.uint64)),
         "ask_children_counted": m.AskChildren(0, 12, np.array([0], np.uint64), counts=True),
@@ -67,6 +68,7 @@ def samples() -> dict[str, Any]:
             True,
             ("a note",),
         ),
+        "ready_in_doubt": m.Ready(HEADER, "sqlite", 0, 0, 0, PROBE, False, 0.0, 3.5, faults=("a flipped byte",)),
         "children": m.Children(HEADER, U64),
         "children_counted": m.Children(HEADER, U64, U64[::-1]),
         "sketched": m.Sketched(HEADER, U64),

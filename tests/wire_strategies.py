@@ -76,11 +76,12 @@ def children_asks(draw: st.DrawFn) -> m.AskChildren:
     )
 
 
+freshness = st.builds(m.Freshness, st.none() | st.floats(0, 1e9), st.booleans())
 bitmaps = st.binary(max_size=20)
 picks = st.none() | st.builds(Picked, bitmaps, bitmaps, st.integers(1, 8))
 
 request_bodies = st.one_of(
-    st.builds(m.Begin, names, st.binary(min_size=16, max_size=16), u32s),
+    st.builds(m.Begin, names, st.binary(min_size=16, max_size=16), u32s, freshness=freshness),
     st.builds(m.Begin, names, st.binary(min_size=16, max_size=16), u32s, names, st.binary(min_size=1, max_size=60)),
     children_asks(),
     nodes(ascending=True).map(lambda pair: m.AskLists(*pair)),

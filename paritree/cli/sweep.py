@@ -27,6 +27,7 @@ from paritree.cli.report import report_lines
 from paritree.cli.steering import MaxBytesFlag, MaxDifferencesFlag, MaxRowsFlag, MaxTimeFlag, steer_with
 from paritree.config.coordinator import ClientConfig
 from paritree.config.toml import near
+from paritree.core.asks import ANY_AGE, Freshness
 from paritree.core.budget import Budget
 from paritree.core.errors import ConfigError, ParitreeError
 from paritree.core.scope_labels import id_bytes
@@ -64,6 +65,13 @@ def sweep(
     agent: Annotated[
         Path | None, typer.Option("--agent", metavar="FILE", help="An agent's file here: --bucket is a label then.")
     ] = None,
+    max_age: Annotated[
+        float | None,
+        typer.Option("--max-age", metavar="SECONDS", min=0, help="A region whose index is older is unknown."),
+    ] = None,
+    rescan: Annotated[
+        bool, typer.Option("--rescan", help="Scan anew where an index is older than --max-age (default 0).")
+    ] = False,
     as_json: JsonFlag = False,
     config: ConfigFlag = None,
     address: AddressFlag = None,
@@ -85,7 +93,8 @@ def sweep(
         raise ConfigError("--id: is for one dataset", next_step="sweep them one by one")
     budget = Budget(max_time, max_bytes, max_rows, max_differences)
     template = SweepOrder("", tuple(region or ()), job_id, purpose, lag_max, limit, budget, scope=scope)
-    template = replace(template, bucket=_bucket(names, scope, bucket, agent))
+    freshness = Freshness(max_age if max_age is not None else 0.0, rescan) if rescan or max_age is not None else ANY_AGE
+    template = replace(template, bucket=_bucket(names, scope, bucket, agent), freshness=freshness)
     orders = [replace(template, dataset=name) for name in names]
     client = client_config(config, address, cert, key, ca)
     outcomes = asyncio.run(_sweep_all(client, orders, template if every else None))

@@ -15,6 +15,21 @@ U64Array = NDArray[np.uint64]
 
 
 @dataclass(frozen=True, slots=True)
+class Freshness:
+    """How old an index may be that a region answers from.
+
+    ``max_age_s`` None: as the agent's file says. ``rescan``: an older one that cannot be refreshed is scanned anew,
+    else it is used as it is, and its region is unknown.
+    """
+
+    max_age_s: float | None = None
+    rescan: bool = True
+
+
+ANY_AGE = Freshness()
+
+
+@dataclass(frozen=True, slots=True)
 class Begin:
     """Scan the dataset (or use its index) and answer :class:`Ready`; with a ``scope``, only the rows of ``bucket``."""
 
@@ -23,6 +38,7 @@ class Begin:
     canonical_version: int
     scope: str = ""
     bucket: bytes = b""
+    freshness: Freshness = ANY_AGE
 
 
 @dataclass(frozen=True, slots=True)

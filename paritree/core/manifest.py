@@ -47,13 +47,28 @@ class Stated:
 
 @dataclass(slots=True)
 class RegionFacts:
-    """What is known of one region at the end. ``ready`` is None where it never had an index."""
+    """What is known of one region at the end. ``ready`` is None where it never had an index.
+
+    ``max_age_s``: an older index is no answer.
+    """
 
     name: str
     ready: Ready | None = None
     excluded: str = ""
     bytes_sent: int = 0
     bytes_received: int = 0
+    max_age_s: float | None = None
+
+    @property
+    def doubts(self) -> list[str]:
+        """Why its index is not proven to be its table."""
+        if self.ready is None or self.excluded:
+            return []
+        doubts = [f"its index is in doubt: {fault}" for fault in self.ready.faults]
+        if self.max_age_s is not None and self.ready.age_s > self.max_age_s:
+            age = f"its index is {self.ready.age_s:,.1f} s old"
+            doubts.append(f"{age}, and one older than {self.max_age_s:g} s (max_age) is no answer")
+        return doubts
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +142,7 @@ def _stated(
         stated.append(Stated(Verdict.DIFFERENT, names, f"confirmed by two looks: {what}"))
     stated += [Stated(Verdict.UNKNOWN, (f.name,), f.excluded) for f in facts if f.excluded]
     stated += [Stated(Verdict.UNKNOWN, (name,), reason) for name, reason in sorted(incomplete.items())]
+    stated += [Stated(Verdict.UNKNOWN, (f.name,), doubt) for f in facts for doubt in f.doubts]
     for name, ready in compared.items():
         if ready.dead.total:
             reason = f"{ready.dead.total} rows are dead letters: {_reasons(ready.dead.reasons)}"
@@ -255,6 +271,7 @@ def _region(facts: RegionFacts) -> dict[str, Any]:
         "dead_letters": ready.dead.total if ready else None,
         "dead_letter_reasons": dict(ready.dead.reasons) if ready else {},
         "scan_s": ready.scan_s if ready else None,
+        "age_s": round(ready.age_s, 3) if ready else None,
         "bytes_sent": facts.bytes_sent,
         "bytes_received": facts.bytes_received,
         "compared": ready is not None and not facts.excluded,

@@ -14,6 +14,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from paritree.core.asks import ANY_AGE as ANY_AGE
 from paritree.core.asks import AskAgain as AskAgain
 from paritree.core.asks import AskChildren as AskChildren
 from paritree.core.asks import AskDetail as AskDetail
@@ -24,6 +25,7 @@ from paritree.core.asks import AskReveal as AskReveal
 from paritree.core.asks import AskSketch as AskSketch
 from paritree.core.asks import Begin as Begin
 from paritree.core.asks import End as End
+from paritree.core.asks import Freshness as Freshness
 from paritree.core.asks import RequestBody as RequestBody
 from paritree.core.asks import U64Array as U64Array
 from paritree.core.deadletters import Letter
@@ -115,7 +117,8 @@ class Ready:
 
     ``duplicate_keys`` counts the keys that occur more than once. ``scan_s`` is seconds, ``point`` tells a point from an
     interval position.
-    ``disclosure`` is what the region's policy lets leave: "nothing", "tokens" or "keys".
+    ``disclosure`` is what the region's policy lets leave: "nothing", "tokens" or "keys". ``age_s`` is how long before
+    the request the index was proven to be the table; ``faults`` are what was found wrong in it and is not repaired.
     """
 
     header: Header
@@ -132,6 +135,7 @@ class Ready:
     disclosure: str = "tokens"
     sealed_keys: bool = False
     notes: tuple[str, ...] = ()
+    faults: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

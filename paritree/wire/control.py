@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from google.protobuf.message import DecodeError
 
+from paritree.core.asks import ANY_AGE, Freshness
 from paritree.core.budget import Budget
 from paritree.core.deadletters import LetterAction
 from paritree.core.errors import InvariantBroken, PeerError
@@ -38,7 +39,7 @@ class SweepOrder:
     The same ``job_id`` twice is one sweep. ``purpose`` says why clear keys are asked for; "" when they are not.
     ``lag_max_s`` (seconds) None: what the dataset says. ``limit`` findings listed in the report; 0: the usual number.
     ``budget``: used up, it ends the sweep with what it has found. ``scope`` and ``bucket``: only the rows of that
-    bucket, whose id is from a region.
+    bucket, whose id is from a region. ``freshness``: how old an index may be.
     """
 
     dataset: str
@@ -50,6 +51,7 @@ class SweepOrder:
     budget: Budget = field(default_factory=Budget)
     scope: str = ""
     bucket: bytes = b""
+    freshness: Freshness = ANY_AGE
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +157,8 @@ def encode_sweep(order: SweepOrder) -> bytes:
             limit=order.limit,
             scope=order.scope,
             bucket=order.bucket,
+            max_age_s=order.freshness.max_age_s,
+            rescan=order.freshness.rescan,
             **order.budget.options(),
         ).SerializeToString()
 
@@ -167,7 +171,8 @@ def decode_sweep(data: bytes) -> SweepOrder:
     named = [name for name in Budget().options() if asked.HasField(name)]
     budget = Budget.of({name: getattr(asked, name) for name in named})
     asked_how = asked.job_id, asked.purpose, lag_max_s, asked.limit, budget
-    return SweepOrder(asked.dataset, tuple(asked.regions), *asked_how, asked.scope, asked.bucket)
+    freshness = Freshness(asked.max_age_s, asked.rescan) if asked.HasField("max_age_s") else ANY_AGE
+    return SweepOrder(asked.dataset, tuple(asked.regions), *asked_how, asked.scope, asked.bucket, freshness)
 
 
 def encode_event(event: SweepEvent) -> bytes:

@@ -125,6 +125,7 @@ def _put_ready(out: pb.Ready, ready: m.Ready) -> None:
     out.dead.reasons.update(ready.dead.reasons)
     out.disclosure, out.sealed_keys = ready.disclosure, ready.sealed_keys
     out.notes.extend(ready.notes)
+    out.faults.extend(ready.faults)
 
 
 def _get_ready(ready: pb.Ready) -> m.Ready:
@@ -143,4 +144,5 @@ def _get_ready(ready: pb.Ready) -> m.Ready:
         disclosure=ready.disclosure,
         sealed_keys=ready.sealed_keys,
         notes=tuple(ready.notes),
+        faults=tuple(ready.faults),
     )

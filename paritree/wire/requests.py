@@ -46,6 +46,9 @@ def put_request_body(out: pb.Request, body: m.RequestBody) -> None:
             out.begin.dataset, out.begin.profile_id = body.dataset, body.profile_id
             out.begin.canonical_version = body.canonical_version
             out.begin.scope, out.begin.bucket = body.scope, body.bucket
+            if body.freshness.max_age_s is not None:
+                out.begin.max_age_s = body.freshness.max_age_s
+            out.begin.no_rescan = not body.freshness.rescan
         case m.AskChildren():
             out.children.bits, out.children.to_bits = body.bits, body.to_bits
             out.children.prefixes, out.children.counts = pack_u64(body.prefixes), body.counts
@@ -78,7 +81,9 @@ def _get_request_body(request: pb.Request) -> m.RequestBody:
     match request.WhichOneof("body"):
         case "begin":
             begin = request.begin
-            return m.Begin(begin.dataset, begin.profile_id, begin.canonical_version, begin.scope, begin.bucket)
+            freshness = m.Freshness(begin.max_age_s if begin.HasField("max_age_s") else None, not begin.no_rescan)
+            of = begin.dataset, begin.profile_id, begin.canonical_version, begin.scope, begin.bucket
+            return m.Begin(*of, freshness)
         case "children":
             children = request.children
             prefixes = unpack_u64("children.prefixes", children.prefixes)

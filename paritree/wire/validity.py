@@ -72,6 +72,7 @@ def check_request(request: m.Request) -> None:
         case m.Begin():
             _identity("begin", body.dataset, body.profile_id, body.canonical_version)
             _bucket("begin", body.scope, body.bucket)
+            _seconds("begin.max_age_s", body.freshness.max_age_s or 0.0)
         case m.AskChildren():
             _nodes("children", body.bits, body.prefixes)
             if not body.bits < body.to_bits <= limits.LEAF_BITS_MAX:
@@ -218,9 +219,10 @@ def _ready(ready: m.Ready) -> None:
     _number("ready.duplicate_keys", ready.duplicate_keys, U64_MAX)
     if ready.disclosure not in DISCLOSURES:
         raise Malformed("ready.disclosure is unknown")
-    _at_most("ready.notes", ready.notes, limits.NOTES_MAX)
-    for note in ready.notes:
-        text("ready.notes", note, limits.POSITION_CHARS_MAX)
+    for name, sentences in (("notes", ready.notes), ("faults", ready.faults)):
+        _at_most(f"ready.{name}", sentences, limits.NOTES_MAX)
+        for sentence in sentences:
+            text(f"ready.{name}", sentence, limits.POSITION_CHARS_MAX)
     _number("dead.keyed", ready.dead.keyed, U64_MAX)
     _number("dead.keyless", ready.dead.keyless, U64_MAX)
     _at_most("dead.reasons", ready.dead.reasons, limits.REASONS_LISTED + 1)  # the last one is "other"

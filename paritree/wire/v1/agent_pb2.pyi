@@ -121,18 +121,22 @@ class Request(_message.Message):
     def __init__(self, exchange: _Optional[int] = ..., sweep_id: _Optional[str] = ..., timeout_s: _Optional[float] = ..., fence: _Optional[int] = ..., begin: _Optional[_Union[Begin, _Mapping]] = ..., children: _Optional[_Union[AskChildren, _Mapping]] = ..., lists: _Optional[_Union[AskLists, _Mapping]] = ..., detail: _Optional[_Union[AskDetail, _Mapping]] = ..., reveal: _Optional[_Union[AskReveal, _Mapping]] = ..., end: _Optional[_Union[End, _Mapping]] = ..., sketch: _Optional[_Union[AskSketch, _Mapping]] = ..., letters: _Optional[_Union[AskLetters, _Mapping]] = ..., again: _Optional[_Union[AskAgain, _Mapping]] = ..., keep: _Optional[_Union[AskKeep, _Mapping]] = ...) -> None: ...
 
 class Begin(_message.Message):
-    __slots__ = ("dataset", "profile_id", "canonical_version", "scope", "bucket")
+    __slots__ = ("dataset", "profile_id", "canonical_version", "scope", "bucket", "max_age_s", "no_rescan")
     DATASET_FIELD_NUMBER: _ClassVar[int]
     PROFILE_ID_FIELD_NUMBER: _ClassVar[int]
     CANONICAL_VERSION_FIELD_NUMBER: _ClassVar[int]
     SCOPE_FIELD_NUMBER: _ClassVar[int]
     BUCKET_FIELD_NUMBER: _ClassVar[int]
+    MAX_AGE_S_FIELD_NUMBER: _ClassVar[int]
+    NO_RESCAN_FIELD_NUMBER: _ClassVar[int]
     dataset: str
     profile_id: bytes
     canonical_version: int
     scope: str
     bucket: bytes
-    def __init__(self, dataset: _Optional[str] = ..., profile_id: _Optional[bytes] = ..., canonical_version: _Optional[int] = ..., scope: _Optional[str] = ..., bucket: _Optional[bytes] = ...) -> None: ...
+    max_age_s: float
+    no_rescan: bool
+    def __init__(self, dataset: _Optional[str] = ..., profile_id: _Optional[bytes] = ..., canonical_version: _Optional[int] = ..., scope: _Optional[str] = ..., bucket: _Optional[bytes] = ..., max_age_s: _Optional[float] = ..., no_rescan: _Optional[bool] = ...) -> None: ...
 
 class AskChildren(_message.Message):
     __slots__ = ("bits", "to_bits", "prefixes", "counts")
@@ -318,7 +322,7 @@ class DeadLetters(_message.Message):
     def __init__(self, keyed: _Optional[int] = ..., keyless: _Optional[int] = ..., reasons: _Optional[_Mapping[str, int]] = ...) -> None: ...
 
 class Ready(_message.Message):
-    __slots__ = ("header", "engine", "rows", "root_r", "root_r2", "probe", "pulls", "point", "scan_s", "age_s", "duplicate_keys", "dead", "disclosure", "sealed_keys", "notes")
+    __slots__ = ("header", "engine", "rows", "root_r", "root_r2", "probe", "pulls", "point", "scan_s", "age_s", "duplicate_keys", "dead", "disclosure", "sealed_keys", "notes", "faults")
     HEADER_FIELD_NUMBER: _ClassVar[int]
     ENGINE_FIELD_NUMBER: _ClassVar[int]
     ROWS_FIELD_NUMBER: _ClassVar[int]
@@ -334,6 +338,7 @@ class Ready(_message.Message):
     DISCLOSURE_FIELD_NUMBER: _ClassVar[int]
     SEALED_KEYS_FIELD_NUMBER: _ClassVar[int]
     NOTES_FIELD_NUMBER: _ClassVar[int]
+    FAULTS_FIELD_NUMBER: _ClassVar[int]
     header: Header
     engine: str
     rows: int
@@ -349,7 +354,8 @@ class Ready(_message.Message):
     disclosure: str
     sealed_keys: bool
     notes: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, header: _Optional[_Union[Header, _Mapping]] = ..., engine: _Optional[str] = ..., rows: _Optional[int] = ..., root_r: _Optional[int] = ..., root_r2: _Optional[int] = ..., probe: _Optional[bytes] = ..., pulls: _Optional[bytes] = ..., point: _Optional[bool] = ..., scan_s: _Optional[float] = ..., age_s: _Optional[float] = ..., duplicate_keys: _Optional[int] = ..., dead: _Optional[_Union[DeadLetters, _Mapping]] = ..., disclosure: _Optional[str] = ..., sealed_keys: _Optional[bool] = ..., notes: _Optional[_Iterable[str]] = ...) -> None: ...
+    faults: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, header: _Optional[_Union[Header, _Mapping]] = ..., engine: _Optional[str] = ..., rows: _Optional[int] = ..., root_r: _Optional[int] = ..., root_r2: _Optional[int] = ..., probe: _Optional[bytes] = ..., pulls: _Optional[bytes] = ..., point: _Optional[bool] = ..., scan_s: _Optional[float] = ..., age_s: _Optional[float] = ..., duplicate_keys: _Optional[int] = ..., dead: _Optional[_Union[DeadLetters, _Mapping]] = ..., disclosure: _Optional[str] = ..., sealed_keys: _Optional[bool] = ..., notes: _Optional[_Iterable[str]] = ..., faults: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Children(_message.Message):
     __slots__ = ("header", "sums", "counts")

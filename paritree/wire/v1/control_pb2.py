@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eparitree/wire/v1/control.proto\x12\x10paritree.wire.v1\"\xc9\x02\n\x0cSweepRequest\x12\x0f\n\x07\x64\x61taset\x18\x01 \x01(\t\x12\x0f\n\x07regions\x18\x02 \x03(\t\x12\x0e\n\x06job_id\x18\x03 \x01(\t\x12\x0f\n\x07purpose\x18\x04 \x01(\t\x12\x16\n\tlag_max_s\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\r\n\x05limit\x18\x06 \x01(\r\x12\x17\n\nmax_time_s\x18\x07 \x01(\x01H\x01\x88\x01\x01\x12\x16\n\tmax_bytes\x18\x08 \x01(\x04H\x02\x88\x01\x01\x12\x15\n\x08max_rows\x18\t \x01(\x04H\x03\x88\x01\x01\x12\x1c\n\x0fmax_differences\x18\n \x01(\x04H\x04\x88\x01\x01\x12\r\n\x05scope\x18\x0b \x01(\t\x12\x0e\n\x06\x62ucket\x18\x0c \x01(\x0c\x42\x0c\n\n_lag_max_sB\r\n\x0b_max_time_sB\x0c\n\n_max_bytesB\x0b\n\t_max_rowsB\x12\n\x10_max_differences\"\x8b\x01\n\nSweepEvent\x12\x33\n\x08progress\x18\x01 \x01(\x0b\x32\x1f.paritree.wire.v1.SweepProgressH\x00\x12-\n\x06report\x18\x02 \x01(\x0b\x32\x1b.paritree.wire.v1.JsonPieceH\x00\x12\x10\n\x08sweep_id\x18\x03 \x01(\tB\x07\n\x05\x65vent\"\x98\x01\n\rSweepProgress\x12\x0e\n\x06region\x18\x01 \x01(\t\x12\r\n\x05stage\x18\x02 \x01(\t\x12\x13\n\x0bshards_done\x18\x03 \x01(\r\x12\x14\n\x0cshards_total\x18\x04 \x01(\r\x12\x0c\n\x04rows\x18\x05 \x01(\x04\x12\x11\n\telapsed_s\x18\x06 \x01(\x01\x12\x12\n\x05\x65ta_s\x18\x07 \x01(\x01H\x00\x88\x01\x01\x42\x08\n\x06_eta_s\" \n\rStatusRequest\x12\x0f\n\x07\x64\x61taset\x18\x01 \x01(\t\"\'\n\tJsonPiece\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x0c\n\x04last\x18\x02 \x01(\x08\"S\n\x0f\x46indingsRequest\x12\x10\n\x08sweep_id\x18\x01 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x02 \x01(\t\x12\r\n\x05limit\x18\x03 \x01(\r\x12\x0e\n\x06offset\x18\x04 \x01(\r\"0\n\x0cSteerRequest\x12\x10\n\x08sweep_id\x18\x01 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x02 \x01(\t\"\x80\x01\n\x0eLettersRequest\x12\x0e\n\x06\x61\x63tion\x18\x01 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x02 \x01(\t\x12\x0e\n\x06region\x18\x03 \x01(\t\x12\x0b\n\x03ids\x18\x04 \x03(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x11\n\tdiscarded\x18\x06 \x01(\x08\x12\r\n\x05limit\x18\x07 \x01(\r2\xfe\x02\n\x07\x43ontrol\x12G\n\x05Sweep\x12\x1e.paritree.wire.v1.SweepRequest\x1a\x1c.paritree.wire.v1.SweepEvent0\x01\x12H\n\x06Status\x12\x1f.paritree.wire.v1.StatusRequest\x1a\x1b.paritree.wire.v1.JsonPiece0\x01\x12L\n\x08\x46indings\x12!.paritree.wire.v1.FindingsRequest\x1a\x1b.paritree.wire.v1.JsonPiece0\x01\x12\x46\n\x05Steer\x12\x1e.paritree.wire.v1.SteerRequest\x1a\x1b.paritree.wire.v1.JsonPiece0\x01\x12J\n\x07Letters\x12 .paritree.wire.v1.LettersRequest\x1a\x1b.paritree.wire.v1.JsonPiece0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eparitree/wire/v1/control.proto\x12\x10paritree.wire.v1\"\xff\x02\n\x0cSweepRequest\x12\x0f\n\x07\x64\x61taset\x18\x01 \x01(\t\x12\x0f\n\x07regions\x18\x02 \x03(\t\x12\x0e\n\x06job_id\x18\x03 \x01(\t\x12\x0f\n\x07purpose\x18\x04 \x01(\t\x12\x16\n\tlag_max_s\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\r\n\x05limit\x18\x06 \x01(\r\x12\x17\n\nmax_time_s\x18\x07 \x01(\x01H\x01\x88\x01\x01\x12\x16\n\tmax_bytes\x18\x08 \x01(\x04H\x02\x88\x01\x01\x12\x15\n\x08max_rows\x18\t \x01(\x04H\x03\x88\x01\x01\x12\x1c\n\x0fmax_differences\x18\n \x01(\x04H\x04\x88\x01\x01\x12\r\n\x05scope\x18\x0b \x01(\t\x12\x0e\n\x06\x62ucket\x18\x0c \x01(\x0c\x12\x16\n\tmax_age_s\x18\r \x01(\x01H\x05\x88\x01\x01\x12\x0e\n\x06rescan\x18\x0e \x01(\x08\x42\x0c\n\n_lag_max_sB\r\n\x0b_max_time_sB\x0c\n\n_max_bytesB\x0b\n\t_max_rowsB\x12\n\x10_max_differencesB\x0c\n\n_max_age_s\"\x8b\x01\n\nSweepEvent\x12\x33\n\x08progress\x18\x01 \x01(\x0b\x32\x1f.paritree.wire.v1.SweepProgressH\x00\x12-\n\x06report\x18\x02 \x01(\x0b\x32\x1b.paritree.wire.v1.JsonPieceH\x00\x12\x10\n\x08sweep_id\x18\x03 \x01(\tB\x07\n\x05\x65vent\"\x98\x01\n\rSweepProgress\x12\x0e\n\x06region\x18\x01 \x01(\t\x12\r\n\x05stage\x18\x02 \x01(\t\x12\x13\n\x0bshards_done\x18\x03 \x01(\r\x12\x14\n\x0cshards_total\x18\x04 \x01(\r\x12\x0c\n\x04rows\x18\x05 \x01(\x04\x12\x11\n\telapsed_s\x18\x06 \x01(\x01\x12\x12\n\x05\x65ta_s\x18\x07 \x01(\x01H\x00\x88\x01\x01\x42\x08\n\x06_eta_s\" \n\rStatusRequest\x12\x0f\n\x07\x64\x61taset\x18\x01 \x01(\t\"\'\n\tJsonPiece\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x0c\n\x04last\x18\x02 \x01(\x08\"S\n\x0f\x46indingsRequest\x12\x10\n\x08sweep_id\x18\x01 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x02 \x01(\t\x12\r\n\x05limit\x18\x03 \x01(\r\x12\x0e\n\x06offset\x18\x04 \x01(\r\"0\n\x0cSteerRequest\x12\x10\n\x08sweep_id\x18\x01 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x02 \x01(\t\"\x80\x01\n\x0eLettersRequest\x12\x0e\n\x06\x61\x63tion\x18\x01 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x02 \x01(\t\x12\x0e\n\x06region\x18\x03 \x01(\t\x12\x0b\n\x03ids\x18\x04 \x03(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x11\n\tdiscarded\x18\x06 \x01(\x08\x12\r\n\x05limit\x18\x07 \x01(\r2\xfe\x02\n\x07\x43ontrol\x12G\n\x05Sweep\x12\x1e.paritree.wire.v1.SweepRequest\x1a\x1c.paritree.wire.v1.SweepEvent0\x01\x12H\n\x06Status\x12\x1f.paritree.wire.v1.StatusRequest\x1a\x1b.paritree.wire.v1.JsonPiece0\x01\x12L\n\x08\x46indings\x12!.paritree.wire.v1.FindingsRequest\x1a\x1b.paritree.wire.v1.JsonPiece0\x01\x12\x46\n\x05Steer\x12\x1e.paritree.wire.v1.SteerRequest\x1a\x1b.paritree.wire.v1.JsonPiece0\x01\x12J\n\x07Letters\x12 .paritree.wire.v1.LettersRequest\x1a\x1b.paritree.wire.v1.JsonPiece0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,21 +32,21 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'paritree.wire.v1.control_pb
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_SWEEPREQUEST']._serialized_start=53
-  _globals['_SWEEPREQUEST']._serialized_end=382
-  _globals['_SWEEPEVENT']._serialized_start=385
-  _globals['_SWEEPEVENT']._serialized_end=524
-  _globals['_SWEEPPROGRESS']._serialized_start=527
-  _globals['_SWEEPPROGRESS']._serialized_end=679
-  _globals['_STATUSREQUEST']._serialized_start=681
-  _globals['_STATUSREQUEST']._serialized_end=713
-  _globals['_JSONPIECE']._serialized_start=715
-  _globals['_JSONPIECE']._serialized_end=754
-  _globals['_FINDINGSREQUEST']._serialized_start=756
-  _globals['_FINDINGSREQUEST']._serialized_end=839
-  _globals['_STEERREQUEST']._serialized_start=841
-  _globals['_STEERREQUEST']._serialized_end=889
-  _globals['_LETTERSREQUEST']._serialized_start=892
-  _globals['_LETTERSREQUEST']._serialized_end=1020
-  _globals['_CONTROL']._serialized_start=1023
-  _globals['_CONTROL']._serialized_end=1405
+  _globals['_SWEEPREQUEST']._serialized_end=436
+  _globals['_SWEEPEVENT']._serialized_start=439
+  _globals['_SWEEPEVENT']._serialized_end=578
+  _globals['_SWEEPPROGRESS']._serialized_start=581
+  _globals['_SWEEPPROGRESS']._serialized_end=733
+  _globals['_STATUSREQUEST']._serialized_start=735
+  _globals['_STATUSREQUEST']._serialized_end=767
+  _globals['_JSONPIECE']._serialized_start=769
+  _globals['_JSONPIECE']._serialized_end=808
+  _globals['_FINDINGSREQUEST']._serialized_start=810
+  _globals['_FINDINGSREQUEST']._serialized_end=893
+  _globals['_STEERREQUEST']._serialized_start=895
+  _globals['_STEERREQUEST']._serialized_end=943
+  _globals['_LETTERSREQUEST']._serialized_start=946
+  _globals['_LETTERSREQUEST']._serialized_end=1074
+  _globals['_CONTROL']._serialized_start=1077
+  _globals['_CONTROL']._serialized_end=1459
 # @@protoc_insertion_point(module_scope)

@@ -7,7 +7,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class SweepRequest(_message.Message):
-    __slots__ = ("dataset", "regions", "job_id", "purpose", "lag_max_s", "limit", "max_time_s", "max_bytes", "max_rows", "max_differences", "scope", "bucket")
+    __slots__ = ("dataset", "regions", "job_id", "purpose", "lag_max_s", "limit", "max_time_s", "max_bytes", "max_rows", "max_differences", "scope", "bucket", "max_age_s", "rescan")
     DATASET_FIELD_NUMBER: _ClassVar[int]
     REGIONS_FIELD_NUMBER: _ClassVar[int]
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
@@ -20,6 +20,8 @@ class SweepRequest(_message.Message):
     MAX_DIFFERENCES_FIELD_NUMBER: _ClassVar[int]
     SCOPE_FIELD_NUMBER: _ClassVar[int]
     BUCKET_FIELD_NUMBER: _ClassVar[int]
+    MAX_AGE_S_FIELD_NUMBER: _ClassVar[int]
+    RESCAN_FIELD_NUMBER: _ClassVar[int]
     dataset: str
     regions: _containers.RepeatedScalarFieldContainer[str]
     job_id: str
@@ -32,7 +34,9 @@ class SweepRequest(_message.Message):
     max_differences: int
     scope: str
     bucket: bytes
-    def __init__(self, dataset: _Optional[str] = ..., regions: _Optional[_Iterable[str]] = ..., job_id: _Optional[str] = ..., purpose: _Optional[str] = ..., lag_max_s: _Optional[float] = ..., limit: _Optional[int] = ..., max_time_s: _Optional[float] = ..., max_bytes: _Optional[int] = ..., max_rows: _Optional[int] = ..., max_differences: _Optional[int] = ..., scope: _Optional[str] = ..., bucket: _Optional[bytes] = ...) -> None: ...
+    max_age_s: float
+    rescan: bool
+    def __init__(self, dataset: _Optional[str] = ..., regions: _Optional[_Iterable[str]] = ..., job_id: _Optional[str] = ..., purpose: _Optional[str] = ..., lag_max_s: _Optional[float] = ..., limit: _Optional[int] = ..., max_time_s: _Optional[float] = ..., max_bytes: _Optional[int] = ..., max_rows: _Optional[int] = ..., max_differences: _Optional[int] = ..., scope: _Optional[str] = ..., bucket: _Optional[bytes] = ..., max_age_s: _Optional[float] = ..., rescan: _Optional[bool] = ...) -> None: ...
 
 class SweepEvent(_message.Message):
     __slots__ = ("progress", "report", "sweep_id")
