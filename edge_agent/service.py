@@ -17,7 +17,7 @@ from edge_agent.executors import Executor
 from edge_agent.keeping import keep_parts
 from edge_agent.kept import Kept, discard
 from edge_agent.letters.desk import LetterDesk
-from edge_agent.letters.sweep import SweepLetters
+from edge_agent.letters.sweep import SchemaDrift, SweepLetters
 from edge_agent.merged import merged_note
 from edge_agent.opened import Cancelled, Fences, OpenSweep, begun_with
 from edge_agent.parts import list_parts, node_parts, reveal_parts, sketch_parts
@@ -187,7 +187,7 @@ class Service:
             built = building.result()
         except ParitreeError as error:
             self._sweeps.pop(sweep_id, None)
-            code = RefusalCode.CONFIG if isinstance(error, ConfigError) else RefusalCode.SOURCE
+            code = RefusalCode.CONFIG if isinstance(error, ConfigError | SchemaDrift) else RefusalCode.SOURCE
             yield Refusal(code, str(error), error.retryable)
             return
         yield await asyncio.to_thread(self._ready, sweep, built)

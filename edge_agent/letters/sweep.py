@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import structlog
 
@@ -21,6 +21,8 @@ from paritree.core.fitting import check_binding
 from paritree.core.profile import Binding, Profile
 from paritree.core.schema import TableSchema
 
+UNREADABLE: Final = "a part of the table that the source could not read"
+"""The source's own words may quote values: they are in the payload."""
 _log = structlog.get_logger("paritree.agent")
 
 
@@ -87,7 +89,7 @@ class SweepLetters:
             if self._store is not None and not error.retryable and error.shard:
                 identity = b"rows" + error.shard.encode()
                 payload = {"shard": error.shard, "error": str(error)}
-                self._keep(found(self._keys, LetterKind.ROWS, identity, error.message, payload))
+                self._keep(found(self._keys, LetterKind.ROWS, identity, UNREADABLE, payload))
             raise
 
     # --- schema -----------------------------------------------------------------------------------------------------
