@@ -90,6 +90,21 @@ def samples() -> dict[str, Any]:
         "letters": m.Letters(
             (LETTER, Letter("B" * 16, "", LetterKind.MESSAGE, "no body")), 3, ("C" * 16,), ("D" * 16,)
         ),
+        **endings(),
+    }
+    return {
+        "hello": m.Hello("eu", "a1", "i1", (m.DatasetOffer("orders", bytes(range(16)), 1, bytes(range(8))),)),
+        "welcome": Welcome("c1"),
+        "cancel": Cancel(7, "s-1"),
+        **{name: m.Reply(7, "s-1", 0, True, body) for name, body in bodies.items()},
+        **{name: m.Request(7, "s-1", body, 60.0) for name, body in asks().items()},
+        "fenced_end": m.Request(7, "s-1", m.End(), 60.0, 2**63),
+    }
+
+
+def endings() -> dict[str, Any]:
+    """What ends an exchange, and answers about buckets and copies."""
+    return {
         "refusal": m.Refusal(m.RefusalCode.SOURCE, "the database is away", True),
         "busy": m.Refusal(m.RefusalCode.BUSY, "this agent has too much to do", True, 2.5),
         "fenced": m.Refusal(m.RefusalCode.FENCED, "another coordinator drives this sweep"),
@@ -99,14 +114,6 @@ def samples() -> dict[str, Any]:
         "merged_look": m.Details(HEADER, (m.Look(b"d" * 16, (b"a" * 16, b"b" * 16), merged=("name: casefold",)),)),
         "copies": m.Details(HEADER, (m.Look(b"d" * 16, folded([b"a" * 16] * 70_000), folded([b"a" * 16] * 3)),)),
         "unknown_bucket": m.Refusal(m.RefusalCode.UNKNOWN_BUCKET, "no bucket of this dataset has that id"),
-    }
-    return {
-        "hello": m.Hello("eu", "a1", "i1", (m.DatasetOffer("orders", bytes(range(16)), 1, bytes(range(8))),)),
-        "welcome": Welcome("c1"),
-        "cancel": Cancel(7, "s-1"),
-        **{name: m.Reply(7, "s-1", 0, True, body) for name, body in bodies.items()},
-        **{name: m.Request(7, "s-1", body, 60.0) for name, body in asks().items()},
-        "fenced_end": m.Request(7, "s-1", m.End(), 60.0, 2**63),
     }
 
 

@@ -20,17 +20,21 @@ app = command_app("Compare tables ad hoc; nothing to set up.")
 EXECUTORS = ("auto", "serial", "threads", "dask")
 DIGESTERS = ("auto", "compiled", "plain")
 
+KeyFlag = Annotated[
+    str,
+    typer.Option(
+        metavar="A,B", help="Key columns; default: the catalogue's key. '*': the whole row, for tables without a key."
+    ),
+]
+ToleranceFlag = Annotated[
+    list[str] | None, typer.Option(metavar="COLUMN=T", help="Values within T agree, 2T apart never; repeatable.")
+]
+
 
 @app.command()
 def diff(
     targets: Annotated[list[str], typer.Argument(metavar="REGION=URL#TABLE...", help="Two or more tables.")],
-    key: Annotated[
-        str,
-        typer.Option(
-            metavar="A,B",
-            help="Key columns; default: the catalogue's key. '*': the whole row, for tables without a key.",
-        ),
-    ] = "",
+    key: KeyFlag = "",
     columns: Annotated[str, typer.Option(metavar="A,B", help="Compare only these columns (and the key).")] = "",
     ignore: Annotated[list[str] | None, typer.Option(metavar="COLUMN", help="Leave a column out; repeatable.")] = None,
     precision: Annotated[
@@ -39,9 +43,7 @@ def diff(
     rule: Annotated[
         list[str] | None, typer.Option(metavar="COLUMN=RULE", help="Text rule: nfc, rtrim, casefold; repeatable.")
     ] = None,
-    tolerance: Annotated[
-        list[str] | None, typer.Option(metavar="COLUMN=T", help="Values within T agree, 2T apart never; repeatable.")
-    ] = None,
+    tolerance: ToleranceFlag = None,
     where: Annotated[str | None, typer.Option(metavar="SQL", help="Compare only rows for which this holds.")] = None,
     lag_max: Annotated[float, typer.Option(metavar="SECONDS", min=0, help="Between the two looks at a suspect.")] = 2.0,
     reveal: Annotated[str, typer.Option(metavar="keys|tokens", help="Show keys in clear or as tokens.")] = "keys",

@@ -35,6 +35,13 @@ from paritree.wire.control import SweepOrder
 
 app = command_app("Compare datasets over their regions, through the coordinator.")
 steer_with(app)
+ScopeFlag = Annotated[str, typer.Option("--scope", help="Sweep one bucket of this scope, which the agents declare.")]
+BucketFlag = Annotated[
+    str, typer.Option("--bucket", metavar="ID", help="The bucket's id, from 'paritree agent buckets' in a region.")
+]
+AgentFlag = Annotated[
+    Path | None, typer.Option("--agent", metavar="FILE", help="An agent's file here: --bucket is a label then.")
+]
 
 
 @app.command("run")
@@ -56,15 +63,9 @@ def sweep(
     max_bytes: MaxBytesFlag = None,
     max_rows: MaxRowsFlag = None,
     max_differences: MaxDifferencesFlag = None,
-    scope: Annotated[
-        str, typer.Option("--scope", help="Sweep one bucket of this scope, which the agents declare.")
-    ] = "",
-    bucket: Annotated[
-        str, typer.Option("--bucket", metavar="ID", help="The bucket's id, from 'paritree agent buckets' in a region.")
-    ] = "",
-    agent: Annotated[
-        Path | None, typer.Option("--agent", metavar="FILE", help="An agent's file here: --bucket is a label then.")
-    ] = None,
+    scope: ScopeFlag = "",
+    bucket: BucketFlag = "",
+    agent: AgentFlag = None,
     max_age: Annotated[
         float | None,
         typer.Option("--max-age", metavar="SECONDS", min=0, help="A region whose index is older is unknown."),
