@@ -172,3 +172,12 @@ def test_closing_is_idempotent_and_ends_every_session(pg: PgCase) -> None:
     while pg.admin.execute(query).fetchone() != (1,):  # the case's own connector
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_what_the_server_says_of_a_value_does_not_quote_it(pg: PgCase) -> None:
+    """Messages of a failed scan go to the coordinator, which learns no value."""
+    pg.run("CREATE TABLE t (id int PRIMARY KEY, v text)", """INSERT INTO t VALUES (1, '5"s3cret"')""")
+    binding = pg.bind("t", columns=[bound("id", "int"), bound("v", "int", expression="v::int")])
+    with pg.connector.plan(binding, 10_000) as plan, pytest.raises(SourceError, match="invalid input syntax") as error:
+        rows(pg.connector.scan(binding, plan.shards[0]))
+    assert "s3cret" not in str(error.value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ SNAPSHOT_GONE: Final = frozenset({"22023", "42704", "55000"})
 _CONNECTIONS: Final = (
     "lower throttle.connections_max of the agent, or raise max_connections or the role's CONNECTION LIMIT"
 )
+_QUOTED: Final = re.compile(r'".*"', re.DOTALL)
 _REFUSED_LOGINS: Final = (
     ("authentication failed", "check the user and the password (secrets, PGPASSFILE)"),
     ("no password supplied", "give the password as a secret of the connection, or with PGPASSFILE"),
@@ -59,7 +61,9 @@ def of_exception(error: psycopg.Error) -> ServerError:
 def source_error(error: ServerError, doing: str) -> ParitreeError:
     """The ParitreeError of a server's error, with what to do next and whether a retry can help."""
     code = error.sqlstate
-    message = f"postgresql: {doing}: {error.message}"
+    # What the server says of a value quotes it, and messages go to the coordinator.
+    said = _QUOTED.sub('"…"', error.message) if code.startswith("22") else error.message
+    message = f"postgresql: {doing}: {said}"
     if code == "42501":
         return SourceError(message, next_step=_permission_step(error, doing))
     if code in ("42P01", "3F000", "42703"):
