@@ -66,8 +66,8 @@ def test_columns_of_many_types_are_asked_for_their_values(pg: PgCase) -> None:
     pg.run(
         "CREATE TYPE mood AS ENUM ('a', 'b')",
         "CREATE DOMAIN tag AS varchar(10)",
-        "CREATE TABLE t (id int PRIMARY KEY, e mood, c char(4), v tag, n numeric, s smallint, j text)",
-        "INSERT INTO t VALUES (1, 'a', 'x', 'x', 7.0, 7, '7'), (2, 'b', 'y', 'y', 8, 8, '8')",
+        "CREATE TABLE t (id int PRIMARY KEY, e mood, c char(4), v tag, n numeric, s smallint, j text, o oid)",
+        "INSERT INTO t VALUES (1, 'a', 'x', 'x', 7.0, 7, '7', 7), (2, 'b', 'y', 'y', 8, 8, '8', 8)",
         "INSERT INTO t VALUES (3)",
     )
     types = {"n": "int", "j": "int", "c": parse_type({"type": "text", "rules": ["rtrim"]})}
@@ -79,6 +79,8 @@ def test_columns_of_many_types_are_asked_for_their_values(pg: PgCase) -> None:
         ("n", "7", True, [1]),
         ("s", "8", True, [2]),
         ("s", "9" * 20, True, []),
+        ("o", "7", True, [1]),
+        ("o", "9" * 12, False, [1, 2, 3]),
         ("c", "x", False, [1, 2, 3]),
         ("c", "null", True, [3]),
         ("j", "7", False, [1, 2, 3]),

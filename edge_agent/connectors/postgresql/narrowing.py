@@ -53,7 +53,7 @@ def _equals(asked: Condition, left: sql.Composable, kind: EngineType, encoding: 
             if kind.labels:  # an unknown label is an error, not another value
                 left = left + sql.SQL("::pg_catalog.text")
             return left + sql.SQL(" = ") + sql.Literal(value)
-        case "int":
+        case "int" if kind.wire != "oid" or 0 <= value < 1 << 32:  # an oid out of range is an error
             return left + sql.SQL(f" = {value}")
         case "bool":
             return left if value else sql.SQL("NOT ") + left
