@@ -101,9 +101,8 @@ class Soak:
     async def fault(self, *, may_kill: bool) -> None:
         """One fault, and its end."""
         chance = self.chance
-        what = chance.choice(
-            [*Kind, "cut", "refuse", "freeze", *(("kill agent", "kill coordinator") if may_kill else ())]
-        )
+        kills = ("kill agent", "kill coordinator") * 4 if may_kill else ()
+        what = chance.choice([*Kind, "cut", "refuse", "freeze", *kills])
         region = chance.choice(REGIONS)
         proxy = self.proxies[region]
         self.totals.faults[str(what)] += 1
@@ -128,6 +127,7 @@ class Soak:
             await asyncio.to_thread(self.kill, name)
             await asyncio.sleep(1.0)
             self.start(name)
+            await asyncio.to_thread(self.fleet.wait_connected, REGIONS)  # before that it cannot be measured
 
     async def faults(self, every_s: float, until: float, kill_until: float) -> None:
         while time.monotonic() < until:

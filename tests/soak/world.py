@@ -106,7 +106,8 @@ class World:
     def change(self) -> None:
         """Something happens: a region drifts by a few rows or by many, or all are made equal again."""
         chance = self.chance
-        if chance.random() < 0.2:
+        if chance.random() < 0.25:
+            self._change("eu", {key: self.held["eu"].get(key, "back") for key in MOVING})  # where they were moved
             for name in REGIONS[1:]:
                 self._change(name, self._towards(self.held["eu"], self.held[name]))
             return
