@@ -45,8 +45,10 @@ def moved_by(layers: Sequence[Layer], changes: Changes, digester: str, *, ruled:
     found = difference(held, wanted, len(changes.keys))
     rows = in_order(_rows(changes, held, wanted, found, reasons), digester)
     duplicates = int((found.new_counts > 1).sum()) - int((found.old_counts > 1).sum())
-    changed = np.unique(np.concatenate([held.key[found.taken], wanted.key[found.added]]))
-    return Moved(rows, tally_of(rows, digester), duplicates, Applied(len(changed), len(found.added), len(found.taken)))
+    changed = np.zeros(len(changes.keys), bool)
+    changed[held.key[found.taken]] = changed[wanted.key[found.added]] = True
+    applied = Applied(int(changed.sum()), len(found.added), len(found.taken))
+    return Moved(rows, tally_of(rows, digester), duplicates, applied)
 
 
 def _wanted(changes: Changes, reasons: Reasons, *, ruled: bool) -> Entries:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from edge_agent.index.entries import Entries, Ints
 from paritree.core.leaves import U64
@@ -29,7 +31,58 @@ class Difference:
 
 
 def difference(held: Entries, wanted: Entries, keys: int) -> Difference:
-    """From what is held to what is wanted, under so many keys. ``wanted`` has weights of 1 and no taken rows."""
+    """From what is held to what is wanted, under so many keys. ``wanted`` has weights of 1 and no taken rows.
+
+    Keys with one row at most on either side, nearly all, are compared without sorting.
+    """
+    held_single, wanted_single = _of_single_keys(held, wanted, keys)
+    if not held_single.any() and not wanted_single.any():
+        return _sorted_difference(held, wanted, keys)
+    simple = _single_difference(held, wanted, np.flatnonzero(held_single), np.flatnonzero(wanted_single), keys)
+    if held_single.all() and wanted_single.all():
+        return simple
+    held_rest, wanted_rest = np.flatnonzero(~held_single), np.flatnonzero(~wanted_single)
+    rest = _sorted_difference(held.take(held_rest), wanted.take(wanted_rest), keys)
+    return Difference(
+        added=np.concatenate([simple.added, wanted_rest[rest.added]]),
+        taken=np.concatenate([simple.taken, held_rest[rest.taken]]),
+        kept=np.concatenate([simple.kept, held_rest[rest.kept]]),
+        old_counts=simple.old_counts + rest.old_counts,
+        new_counts=simple.new_counts + rest.new_counts,
+    )
+
+
+def _of_single_keys(held: Entries, wanted: Entries, keys: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which rows are of a key that has one row at most on either side, and none that is taken away."""
+    several = np.bincount(held.key, minlength=keys) > 1
+    several |= np.bincount(wanted.key, minlength=keys) > 1
+    several[held.key[held.weights != 1]] = True
+    return ~several[held.key], ~several[wanted.key]
+
+
+def _single_difference(held: Entries, wanted: Entries, ours: Ints, theirs: Ints, keys: int) -> Difference:
+    """The difference of the rows ``ours`` and ``theirs``, of which each key has one at most."""
+    held_of, wanted_of = np.full(keys, -1, np.int64), np.full(keys, -1, np.int64)
+    held_of[held.key[ours]], wanted_of[wanted.key[theirs]] = ours, theirs
+    there, here = held_of >= 0, wanted_of >= 0
+    both = there & here
+    one, other = held_of[both], wanted_of[both]
+    same = (held.r[one] == wanted.r[other]) & (held.r2[one] == wanted.r2[other])
+    if held.locators is not None and wanted.locators is not None:
+        same &= np.asarray(pc.equal(held.locators.take(pa.array(one)), wanted.locators.take(pa.array(other))))
+    equal = np.zeros(keys, bool)
+    equal[both] = same
+    return Difference(
+        added=wanted_of[here & ~equal],
+        taken=held_of[there & ~equal],
+        kept=held_of[equal],
+        old_counts=there.astype(np.int64),
+        new_counts=here.astype(np.int64),
+    )
+
+
+def _sorted_difference(held: Entries, wanted: Entries, keys: int) -> Difference:
+    """The same for any rows."""
     n = len(held)
     key = np.concatenate([held.key, wanted.key])
     r, r2 = np.concatenate([held.r, wanted.r]), np.concatenate([held.r2, wanted.r2])

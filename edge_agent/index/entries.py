@@ -37,6 +37,18 @@ class Entries:
     def __len__(self) -> int:
         return len(self.key)
 
+    def take(self, rows: Ints) -> Entries:
+        """Some of them."""
+        return Entries(
+            self.key[rows],
+            self.r[rows],
+            self.r2[rows],
+            self.weights[rows],
+            self.shards[rows],
+            self.reasons[rows],
+            None if self.locators is None else self.locators.take(pa.array(rows)),
+        )
+
     def where(self, mask: NDArray[np.bool_]) -> Entries:
         """Those of them."""
         return Entries(
