@@ -6,7 +6,10 @@ from typing import Final
 
 import files
 import pages
+import slots
 import stream
 from parser import Parser
 
-PARSERS: Final[dict[str, Parser]] = {one.name: one for module in (stream, files, pages) for one in module.PARSERS}
+PARSERS: Final[dict[str, Parser]] = {
+    one.name: one for module in (stream, files, pages, slots) for one in module.PARSERS
+}
