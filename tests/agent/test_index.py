@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from indexed import changes, install, opened, reached, row, scanned
 
 from edge_agent.index.index import Index
 from edge_agent.index.run import Run, RunRows, write_run
@@ -77,6 +79,47 @@ def test_rows_below_lists_every_row_once(table, bits):
     assert int(got.counts.sum()) == len(rows) == len(got.k)
     expected = sorted((int.from_bytes(k[:8], "big"), *np.frombuffer(d, "<u8").tolist()) for k, d, _ in rows)
     assert sorted(zip(got.k.tolist(), got.r.tolist(), got.r2.tolist(), strict=True)) == expected
+
+
+@pytest.mark.parametrize(("bits", "to_bits"), [(0, 5), (4, 9), (12, 16)])
+def test_counts_are_those_of_the_rows_below(table, bits, to_bits):
+    index, rows = table
+    wanted = sorted({prefix(r[0], bits) for r in rows} | {0, (1 << bits) - 1})[-40:]
+    counts = Counter(prefix(r[0], to_bits) for r in rows)
+    expected = [counts[child] for p in wanted for child in range(p << to_bits - bits, (p + 1) << to_bits - bits)]
+    assert index.counts(bits, to_bits, np.array(wanted, np.uint64)).tolist() == expected
+
+
+def test_every_row_lies_below_exactly_one_node_also_the_first_of_a_node(tmp_path):
+    rng = random.Random(4)
+    edges = [(node << 60).to_bytes(8, "big") + bytes(8) for node in range(16)]
+    last = [((node + 1 << 60) - 1).to_bytes(8, "big") + bytes(8) for node in range(16)]
+    rows = [(key, rng.randbytes(16), b"") for key in (*edges, *last)]
+    sums = make_run(tmp_path / "a", rows)
+    index = Index([Run(tmp_path / "a")], sums, empty_probe(), "plain")
+    for node in range(16):
+        asked = np.array([node], np.uint64)
+        assert index.rows_below(4, asked).k.tolist() == [node << 60, (node + 1 << 60) - 1]
+        assert index.counts(4, 16, asked).sum() == 2
+        assert sorted(e.key_digest for e in index.below(4, node)) == [edges[node], last[node]]
+        sketch = empty_sketch(96, 1)
+        list(index.add_to(sketch, 4, asked))
+        assert sketch.adds_up_to(int(index.rows_below(4, asked).r.sum(dtype=np.uint64)))
+
+
+def test_counts_and_entries_below_a_node_follow_changes(tmp_path):
+    with opened(tmp_path) as held:
+        install(held, [scanned(held, "a", [row(n) for n in range(40)])], reached("0", b"0"))
+        held.apply(changes([1, 2, 3], [row(1, 7), row(3), row(3)]), reached("1", b"1"))
+        index = held.view().index
+        expected = [*(row(n) for n in range(40) if n not in (1, 2)), row(1, 7), row(3)]
+        for bits, to_bits in ((0, 3), (0, 14), (3, 14)):
+            counts = Counter(prefix(r[0], to_bits) for r in expected)
+            every = np.arange(1 << bits, dtype=np.uint64)
+            assert index.counts(bits, to_bits, every).tolist() == [counts[node] for node in range(1 << to_bits)]
+        for node in range(8):
+            below = [(e.key_digest, e.row_digest, e.locator) for e in index.below(3, node)]
+            assert Counter(below) == Counter(r for r in expected if prefix(r[0], 3) == node)
 
 
 def test_sums_fold_to_the_root(table):

@@ -72,6 +72,21 @@ def test_the_whole_curve_stays_below_the_bound(regions, rows, kind):
         check(tables)
 
 
+@pytest.mark.parametrize(("regions", "rows"), [(2, 1500), (3, 400)])
+@pytest.mark.parametrize("complete", [False, True])
+def test_sketches_that_never_decode_still_stay_below_the_bound(monkeypatch, regions, rows, complete):
+    """Neither where they do not come clean, nor where they seem to and miss a key."""
+    honest = pairs.decode
+
+    def failing(sketches):
+        decoded = honest(sketches)
+        return decoded if len(sketches) < 2 else Decoded(dict(list(decoded.deltas.items())[1:]), complete)
+
+    monkeypatch.setattr(pairs, "decode", failing)
+    for percent in CURVE:
+        check(drifted(random.Random(percent), regions, rows, percent / 100), rounds_max=8)
+
+
 @pytest.mark.parametrize("percent", [0, 1, 10, 29, 50, 100])
 def test_a_larger_table_stays_below_the_bound(percent):
     check(drifted(random.Random(percent), 2, 9000, percent / 100, "mixed"))
@@ -168,6 +183,11 @@ TAMPERED = {
     ),
     "sketch": (AskSketch, wrong_cell, "its sketch does not add up to its root"),
     "lost look": (AskDetail, lambda looks: looks[1:], f"{UNLISTED}: the keys below 00c (12 bits)"),
+    "a row of no weight": (
+        AskDetail,
+        lambda looks: (Look(looks[0].key_digest, (bytes(16), *looks[0].indexed)), *looks[1:]),
+        UNLISTED,
+    ),
     "other look": (
         AskDetail,
         lambda looks: (Look(b"x" * 16, (b"y" * 16,)), *looks),

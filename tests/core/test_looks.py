@@ -80,6 +80,16 @@ def test_a_missing_key_is_confirmed_as_missing():
     again(looks, 12.0, eu=look(A), us=look())
     assert suspect(looks).fate is Fate.CONFIRMED
     assert suspect(looks).missing_in == ["us"]
+    assert suspect(looks).groups == [["eu"]]
+
+
+def test_an_answer_that_came_too_early_confirms_nothing():
+    looks = make(lag_max_s=2.0)
+    first(looks, 10.0, eu=look(A), us=look(B))
+    looks.receive_again({"eu": [look(A)], "us": [look(B)]}, 11.0)
+    assert suspect(looks).fate is Fate.OPEN
+    again(looks, 13.0, eu=look(A), us=look(B))
+    assert suspect(looks).fate is Fate.CONFIRMED
 
 
 def test_a_change_between_looks_starts_anew_and_can_heal():

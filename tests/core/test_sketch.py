@@ -12,7 +12,17 @@ from hypothesis import strategies as st
 
 from paritree.core.decode import decode
 from paritree.core.errors import InvariantBroken
-from paritree.core.sketch import PROBE_CELLS, SIZES, empty_probe, empty_sketch, probe_of, size_for, sketch_of
+from paritree.core.sketch import (
+    PROBE_CELLS,
+    SIZES,
+    TABLES,
+    Sketch,
+    empty_probe,
+    empty_sketch,
+    probe_of,
+    size_for,
+    sketch_of,
+)
 
 U64 = st.integers(0, (1 << 64) - 1)
 ROWS = st.lists(st.tuples(U64, U64), max_size=50)
@@ -145,6 +155,18 @@ def test_deltas_with_more_zero_bits_do_not_decode_and_are_not_guessed(zeros):
     decoded = decode([sketched([(0xFFFFFFFF_00000001, 1 << zeros)])])
     assert not decoded.complete
     assert decoded.deltas == {}
+
+
+def test_a_cell_that_is_not_its_keys_is_not_believed():
+    """Nor one whose products have other low bits than a multiple of Δ has."""
+    moved = sketched([(7 << 40 | 9, 5)])
+    decoded = decode([Sketch(moved.salt, np.roll(moved.sums, 1, axis=1))])
+    assert (decoded.deltas, decoded.complete) == ({}, False)
+    words = np.array([[[4, 4 * 5 + 1, 4 * 6]]] * TABLES, np.uint64)
+    assert decode([Sketch(0, words - np.array([0, 1, 0], np.uint64))]).deltas == {6 << 32 | 5: 4}
+    for wrong in ([0, 0, 0], [0, -1, 2]):
+        decoded = decode([Sketch(0, words + np.array(wrong, np.int64).astype(np.uint64))])
+        assert (decoded.deltas, decoded.complete) == ({}, False)
 
 
 def test_edge_keys_and_duplicates():
