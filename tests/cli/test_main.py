@@ -19,7 +19,7 @@ from paritree.cli.main import COMMANDS, app, load
 HELP_S_MAX = 0.4
 HEAVY = ("numpy", "pyarrow", "dask", "distributed", "grpc", "sqlalchemy", "pydantic", "structlog", "rich", "numba")
 EXPECTED = [
-    *("demo", "init", "diff", "sweep", "status", "findings"),
+    *("demo", "init", "diff", "sweep", "status", "findings", "dlq"),
     *("agent", "coordinator", "doctor", "pki", "conformance"),
 ]
 
