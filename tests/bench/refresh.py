@@ -92,7 +92,7 @@ def timed(refresh: Any) -> dict[str, Any]:
     ended = threading.Event()
 
     def sample() -> None:
-        while not ended.wait(0.02):
+        while not ended.wait(0.1):
             peak.append(process.memory_full_info().uss)
 
     before = peak[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,6 +14,22 @@ from connectors.pg_case import PgCase, Row, rows
 from edge_agent.connectors.changes import ChangeBatch, Mark
 from edge_agent.connectors.postgresql.changes import PostgresqlChanges
 from paritree.core.profile import Binding
+
+
+def filled(pg: PgCase, count: int = 20) -> None:
+    """A table ``orders`` with so many rows."""
+    pg.run(
+        "CREATE TABLE orders (id bigint PRIMARY KEY, code text, n int)",
+        f"INSERT INTO orders SELECT i, 'c' || i, i FROM generate_series(1, {count}) AS i",
+    )
+
+
+def until(true: Callable[[], bool], within_s: float = 20.0) -> None:
+    """Wait for a condition."""
+    deadline = time.monotonic() + within_s
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 class Follower:

@@ -1,165 +1,16 @@
-"""Following a table through what is not a row's change: the slot's life, the log's delays, DDL and partitions."""
+"""Following a table through what is not a row's change: the slot's life, DDL, partitions, and who may."""
 
 from __future__ import annotations
 
-import time
-
-import numpy as np
-import psycopg
 import pytest
 from connectors.pg_case import PgCase
-from connectors.pg_follow import Background, Follower, following, settings
+from connectors.pg_follow import filled, following, settings, until
 
 from edge_agent.connectors.changes import Mark, RescanNeeded
-from edge_agent.connectors.contract import Source
 from edge_agent.connectors.postgresql import slot
-from edge_agent.connectors.postgresql.session import connect
 from paritree.core.errors import ConfigError, SourceError
 
 pytestmark = pytest.mark.servers
-
-
-def filled(pg: PgCase, count: int = 20) -> None:
-    pg.run(
-        "CREATE TABLE orders (id bigint PRIMARY KEY, code text, n int)",
-        f"INSERT INTO orders SELECT i, 'c' || i, i FROM generate_series(1, {count}) AS i",
-    )
-
-
-def until(true: object, within_s: float = 20.0) -> None:
-    """Wait for a condition."""
-    deadline = time.monotonic() + within_s
-    while not true():  # type: ignore[operator]
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
-# --- the log is behind what is seen, or ahead of it -----------------------------------------------------------------
-
-
-def test_what_was_committed_asynchronously_is_flushed_before_anything_is_proven(pg: PgCase) -> None:
-    filled(pg)
-    with settings(pg, wal_writer_delay="10s"), following(pg, pg.bind("orders")) as follower:
-        pg.run("CHECKPOINT")
-        pg.run("SET synchronous_commit = off", "UPDATE orders SET code = 'async' WHERE id = 1")
-        insert, flush = pg.admin.execute(
-            "SELECT (pg_current_wal_insert_lsn() - '0/0')::int8, (pg_current_wal_flush_lsn() - '0/0')::int8"
-        ).fetchone() or (0, 0)
-        assert flush < insert, "the commit is seen, and not on the disk"
-        follower.refresh(proven=False)
-        assert follower.changes == 0
-        assert int(follower.mark.text.split("/")[1], 16) < insert & 0xFFFFFFFF, "no claim past what was flushed"
-        follower.refresh(proven=True).check()
-        assert follower.changes == 1
-
-
-def test_a_change_that_is_logged_but_not_seen_is_waited_for(pg: PgCase, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A commit that waits for a synchronous standby comes out of the slot long before anybody sees its rows."""
-    filled(pg)
-    with following(pg, pg.bind("orders")) as follower, settings(pg, synchronous_standby_names="nobody"):
-
-        def write(session: psycopg.Connection) -> None:
-            session.execute("SET synchronous_commit = on")
-            session.execute("UPDATE orders SET code = 'late' WHERE id = 1")
-
-        until(lambda: pg.admin.execute("SHOW synchronous_standby_names").fetchone() == ("nobody",))
-        writing = Background(pg, write)
-        waiting = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'SyncRep'"
-        until(lambda: pg.admin.execute(waiting).fetchone() is not None)
-        monkeypatch.setattr(slot.await_visible, "__defaults__", (0.2,))
-        before = follower.mark
-        with pytest.raises(SourceError, match="nobody sees them yet") as refused:
-            follower.refresh()
-        assert refused.value.retryable
-        assert follower.mark == before
-        pg.run("ALTER SYSTEM RESET synchronous_standby_names", "SELECT pg_reload_conf()")
-        writing.join()
-        follower.refresh().check()
-        assert follower.held[1,][0]["code"] == "late"
-
-
-def test_a_transaction_that_is_over_when_the_slot_begins_but_not_seen_yet_is_scanned(pg: PgCase) -> None:
-    """The slot does not tell of it, as it committed before; a scan at once would not see it: nobody ever would.
-
-    first ──┐ open when the slot is asked for
-    second ─┼──┐ begun meanwhile, the slot waits for it too
-    hidden  │  ├── commits while the slot waits, and then waits for a standby
-    """
-    filled(pg)
-    first, second = pg.session(), pg.session()
-    follower = Follower(pg, pg.bind("orders"))
-    with settings(pg, synchronous_standby_names="nobody"):
-        until(lambda: pg.admin.execute("SHOW synchronous_standby_names").fetchone() == ("nobody",))
-        for session, number in ((first, 2), (second, 3)):
-            session.execute("SET synchronous_commit = off")
-            if session is first:
-                session.execute(f"BEGIN; UPDATE orders SET n = -1 WHERE id = {number}")
-        starting = Background(pg, lambda _: follower.start() and None)
-        blocked = "SELECT FROM pg_stat_activity WHERE wait_event = 'transactionid' AND query LIKE '%create_logical%'"
-        until(lambda: pg.admin.execute(blocked).fetchone() is not None)
-        second.execute("BEGIN; UPDATE orders SET n = -1 WHERE id = 3")
-        waits_for = (
-            "SELECT FROM pg_locks w JOIN pg_locks h ON w.transactionid = h.transactionid AND NOT w.granted"
-            f" WHERE h.granted AND h.pid = {second.info.backend_pid}"
-        )
-        first.execute("COMMIT")
-        until(lambda: pg.admin.execute(waits_for).fetchone() is not None)
-
-        def write(session: psycopg.Connection) -> None:
-            session.execute("SET synchronous_commit = on")
-            session.execute("UPDATE orders SET code = 'hidden' WHERE id = 1")
-
-        hidden = Background(pg, write)
-        waiting = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'SyncRep'"
-        until(lambda: pg.admin.execute(waiting).fetchone() is not None)
-        second.execute("COMMIT")
-        made = (
-            "SELECT FROM pg_replication_slots WHERE confirmed_flush_lsn IS NOT NULL AND database = current_database()"
-        )
-        until(lambda: pg.admin.execute(made).fetchone() is not None)
-        time.sleep(0.2)
-        assert starting.running, "the scan waits for what the slot does not tell"
-        pg.run("ALTER SYSTEM RESET synchronous_standby_names", "SELECT pg_reload_conf()")
-        hidden.join()
-        starting.join()
-    try:
-        follower.refresh().check()
-        assert follower.held[1,][0]["code"] == "hidden"
-    finally:
-        follower.close()
-        first.close()
-        second.close()
-
-
-def test_nothing_is_lost_between_the_scan_and_the_stream(pg: PgCase) -> None:
-    """A session writes all the time while a follower starts, again and again."""
-    filled(pg, 200)
-    stop = False
-
-    def write(session: psycopg.Connection) -> None:
-        rng = np.random.default_rng(7)
-        number = 1_000
-        while not stop:
-            number += 1
-            session.execute(f"INSERT INTO orders VALUES ({number}, 'new', 0)")
-            session.execute(f"UPDATE orders SET n = n + 1 WHERE id = {rng.integers(1, 200)}")
-            if number % 3 == 0:
-                session.execute(f"DELETE FROM orders WHERE id = {rng.integers(1_000, number)}")
-
-    writing = Background(pg, write)
-    try:
-        for _ in range(3):
-            with following(pg, pg.bind("orders")) as follower:
-                follower.refresh()
-                follower.refresh(proven=False)
-        with following(pg, pg.bind("orders")) as follower:
-            follower.refresh()
-            stop = True
-            writing.join()
-            follower.refresh().check()
-    finally:
-        stop = True
-    assert len(follower.held) > 200
 
 
 # --- the slot -------------------------------------------------------------------------------------------------------
@@ -245,17 +96,6 @@ def test_names_of_slots_are_names_and_differ() -> None:
     names = {slot.slot_name(d, n) for d in ("orders", "Orders", "or.ders", "ö", "x" * 200) for n in ("eu/a", "eu/A")}
     assert len(names) == 10
     assert all(len(name) <= 63 and set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789_") for name in names)
-
-
-def test_a_transaction_number_that_wrapped_is_told_from_one_that_is_ahead(pg: PgCase) -> None:
-    with connect(Source(pg.server.url(pg.database))).connection as connection:
-        session = connect(Source(pg.server.url(pg.database)))
-        high = int(slot.one(session, "SELECT pg_snapshot_xmax(pg_current_snapshot())::text"))
-        slot.await_visible(session, np.array([high - 1, (high - 5) % 2**32], np.uint32))
-        with pytest.raises(SourceError, match="1 transactions"):
-            slot.await_visible(session, np.array([high - 1, high + 1000], np.uint32), within_s=0.01)
-        session.close()
-        assert connection is not None
 
 
 # --- what is no change of a row -------------------------------------------------------------------------------------
