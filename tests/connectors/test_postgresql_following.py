@@ -283,3 +283,32 @@ def test_roles_are_told_what_they_lack(pg: PgCase) -> None:
         source.stop()
     source.close()
     pg.run(f"DROP PUBLICATION {name}")
+
+
+def test_what_there_is_to_know_is_told_before_and_while_a_table_is_followed(pg: PgCase) -> None:
+    filled(pg)
+    source = pg.connector.changes(pg.bind("orders"), "eu/1")
+    before = source.check()
+    assert f"the slot {source.name} is made when the dataset is first swept." in before
+    assert any("max_slot_wal_keep_size is not set" in sentence for sentence in before)
+    assert pg.admin.execute("SELECT FROM pg_publication").fetchall() == [], "asking changes nothing"
+    with following(pg, pg.bind("orders"), name="eu/2") as other:
+        source.start()
+        told = source.check()
+        assert any(sentence.startswith(f"the slot {source.name} keeps 0.0 MiB") for sentence in told)
+        assert any(f"SELECT pg_drop_replication_slot('{other.source.slot}')" in sentence for sentence in told)
+    with settings(pg, max_slot_wal_keep_size="1GB"):
+        until(lambda: pg.admin.execute("SHOW max_slot_wal_keep_size").fetchone() == ("1GB",))
+        assert not any("max_slot_wal_keep_size" in sentence for sentence in source.check())
+    source.stop()
+    reader = pg.role("paritree_checker", "GRANT SELECT ON orders")
+    unable = pg.connect(reader).changes(pg.bind("orders"), "eu/1")
+    with pytest.raises(ConfigError, match="is not published"):
+        unable.check()
+    pg.run(f"CREATE PUBLICATION {source.name} FOR TABLE orders")
+    with pytest.raises(ConfigError, match="may not use slots"):
+        unable.check()
+    pg.run("ALTER TABLE orders REPLICA IDENTITY NOTHING")
+    with pytest.raises(ConfigError) as refused:
+        source.check()
+    assert refused.value.next_step == "ALTER TABLE public.orders REPLICA IDENTITY USING INDEX orders_pkey"
