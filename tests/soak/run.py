@@ -227,14 +227,14 @@ async def soaking(folder: Path, server: PostgresqlServer, totals: Totals, seed: 
     make_pki(pki)
     url = server.create_database("soak")
     store = server.create_database("soak_store")
-    regions: dict[str, Region] = {
-        "eu": PostgresqlRegion(server.connect("soak"), url),
-        "us": SqliteRegion(folder / "us.db"),
-        "ap": DuckdbRegion(folder / "ap.duckdb"),
-    }
-    world = World(regions, random.Random(seed))
-    world.begin()
     async with contextlib.AsyncExitStack() as stack:
+        regions: dict[str, Region] = {
+            "eu": PostgresqlRegion(stack.enter_context(server.connect("soak")), url),
+            "us": SqliteRegion(folder / "us.db"),
+            "ap": DuckdbRegion(folder / "ap.duckdb"),
+        }
+        world = World(regions, random.Random(seed))
+        world.begin()
         fleet = stack.enter_context(Fleet(folder, pki, store=store))
         fleet.datasets(DATASET)
         proxies = {name: await stack.enter_async_context(fault_proxy(fleet.port)) for name in REGIONS}
