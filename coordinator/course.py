@@ -40,6 +40,7 @@ async def unsettled(_outcomes: Mapping[str, str | None]) -> None:
 class Course:
     """One run of one sweep. ``moved_before`` are the bytes of the runs before it, by region.
 
+    ``patient``: its regions were there when it was begun, so they are waited for as long as for any answer.
     ``admit`` says why a region is not to be asked now, "" if it may be; it is called before its Begin. ``settle`` is
     told at the end how the regions did: None for one that worked, the reason for one that failed.
     """
@@ -53,6 +54,7 @@ class Course:
     admit: Callable[[str], Awaitable[str]] = admitted
     settle: Callable[[Mapping[str, str | None]], Awaitable[None]] = unsettled
     moved_before: Mapping[str, Tally] = field(default_factory=dict)
+    patient: bool = False
 
     @classmethod
     def plain(cls, surroundings: Surroundings) -> Self:

@@ -32,7 +32,7 @@ class Halt:
         if self._asked.is_set():
             await asyncio.Event().wait()
 
-    async def unless_asked(self, task: asyncio.Task[None]) -> None:
+    async def unless_asked(self, task: asyncio.Task[Any]) -> None:
         """Wait for the task, whose error is raised, but not once it was told to halt."""
         asked = asyncio.create_task(self._asked.wait())
         try:
@@ -47,6 +47,9 @@ class Halt:
 
         Raises Rested when it was told to rest, and what the work raises.
         """
+        if self._asked.is_set() and live.is_set():  # there is nothing stored to begin with, and nobody is to be asked
+            work.close()
+            return self._ended()
         doing, asked = asyncio.create_task(work), asyncio.create_task(self._when_asked(live))
         try:
             await asyncio.wait({doing, asked}, return_when=asyncio.FIRST_COMPLETED)
@@ -57,6 +60,9 @@ class Halt:
             for task in (doing, asked):
                 task.cancel()
             await asyncio.gather(doing, asked, return_exceptions=True)
+        return self._ended()
+
+    def _ended(self) -> str:
         if self.rest:
             raise Rested(self.reason)
         return self.reason

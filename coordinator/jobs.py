@@ -114,12 +114,13 @@ class Jobs:
             for row in await self._told(self._store.left_open):
                 if row.id not in self._running:
                     _log.info("sweep taken up", sweep=row.id, dataset=row.dataset, state=str(row.state))
-                    await self._start(row)
+                    await self._start(row, patient=True)
 
-    async def _start(self, row: SweepRow) -> None:
+    async def _start(self, row: SweepRow, *, patient: bool = False) -> None:
         if row.state is SweepState.RUNNING:  # whoever ran it is gone
             await self._told(partial(self._store.requeue, row.id))
         running = Running(row.id, row.job_id, clock=self._setting.surroundings.clock)
+        running.patient = patient
         self._running[row.id] = running
         running.task = asyncio.create_task(self._run(row, running), name=f"sweep {row.id}")
         # Its error is told to followers and kept in the store; asyncio need not complain when nobody follows.
@@ -243,6 +244,8 @@ class Jobs:
             return await self._once(row, dataset, running)
 
     async def _once(self, row: SweepRow, dataset: Dataset, running: Running) -> dict[str, Any]:
+        course = await self._setting.course(row, running.halt)
+        course.patient = running.patient
         return await self._runner.run(
             dataset,
             row.regions,
@@ -251,7 +254,7 @@ class Jobs:
             purpose=row.options.get("purpose", ""),
             limit=row.options["limit"],
             progress=running.note,
-            course=await self._setting.course(row, running.halt),
+            course=course,
             **_part(row.options),
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,8 @@ from paritree.core.messages import ANY_AGE, ByteClass, Freshness, Progress
 from paritree.wire.control import SweepProgress
 from paritree.wire.link import RegionLink
 
+LOOK_S = 0.2
+"""Between two looks for regions that are waited for."""
 WHOLE_SWEEP = 0
 """The round of traffic that is counted for the sweep as a whole."""
 
@@ -59,7 +62,7 @@ class LinkRunner:
             progress(SweepProgress(region, stage, how_far.shards_done, how_far.shards_total, how_far.rows))
 
         progress(SweepProgress("", "connect"))
-        links = await self._connected(regions, course)
+        links = await self._connected_unless_halted(regions, course)
         sweep = Sweep(
             dataset.profile,
             regions,
@@ -86,16 +89,33 @@ class LinkRunner:
             for link in links.values():
                 link.ledger.forget(sweep_id)
 
+    async def _connected_unless_halted(self, regions: Sequence[str], course: Course) -> Mapping[str, RegionLink]:
+        """The links of the sweep; none where it is told to halt before they are there."""
+        connecting = asyncio.create_task(self._connected(regions, course))
+        try:
+            await course.halt.unless_asked(connecting)
+            return connecting.result() if connecting.done() else {}
+        finally:
+            connecting.cancel()
+            await asyncio.gather(connecting, return_exceptions=True)
+
     async def _connected(self, regions: Sequence[str], course: Course) -> Mapping[str, RegionLink]:
         """The links of the sweep: as they were when it began, where it has got beyond its beginning."""
         journal = course.journal
         if self._away is None or not journal.regions:
-            return await self._links(regions)
+            return await self._waited_for(regions, course) if course.patient else await self._links(regions)
         took_part = [name for name in regions if name in journal.regions]
         if journal.begun:  # the other regions were not there when it was begun
             return {name: self._away(name) for name in took_part}
-        found = await self._links(regions)
+        found = await self._waited_for(regions, course)
         return {**{name: self._away(name) for name in took_part}, **found}
+
+    async def _waited_for(self, regions: Sequence[str], course: Course) -> Mapping[str, RegionLink]:
+        """The coordinator was away, and agents dial again after pauses: wait for them as long as patience lasts."""
+        deadline = course.now() + course.retry.patience_s
+        while len(found := await self._links(regions)) < len(regions) and course.now() < deadline:
+            await course.pause(LOOK_S)
+        return found
 
 
 def _every(sweep: Sweep, report: Mapping[str, Any]) -> list[dict[str, Any]]:

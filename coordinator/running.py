@@ -33,6 +33,8 @@ class Running:
         self.sweep_id = sweep_id
         self.job_id = job_id
         self.halt = Halt()
+        self.patient = False
+        """Whether its regions are expected to come back: it was begun before this process."""
         self.task: asyncio.Task[Mapping[str, Any]] | None = None
         self._clock = clock
         self._began_at = clock()

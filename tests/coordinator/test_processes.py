@@ -82,7 +82,7 @@ def test_a_sweep_and_its_follower_survive_a_coordinator_that_is_killed(site: Sit
     coordinator.kill()
     coordinator.communicate(timeout=WAIT_S)
     assert state() == "running"
-    coordinator, port = site.coordinator()
+    coordinator, port = site.coordinator(PARITREE_COORDINATOR_PATIENCE_S="0.5")
     report, told = sweep.communicate(timeout=WAIT_S)
     assert sweep.returncode == 3
     assert "trying again" in told
