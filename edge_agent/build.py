@@ -66,6 +66,10 @@ class Built:
     waited: Waited = NOT_WAITED
     scan: Scan | None = None
     """What a durable index is made from; None where the index is one already."""
+    age_s: float = 0.0
+    """How long before it was asked for it was proven to be the table."""
+    faults: tuple[str, ...] = ()
+    """What was found wrong in it and is not repaired."""
 
 
 def build_index(
@@ -134,7 +138,7 @@ def build_index(
             shards=len(gathered.runs),
             notes=tuple(filter(None, (unheld, snapshots.note(), waited.note(), unasked(connector, copy.binding)))),
             waited=waited,
-            scan=Scan(gathered.scanned, gathered.sums, gathered.probe) if lasting else None,
+            scan=gathered.scan(snapshots.plans[0]) if lasting else None,
         )
         resumption.built(built.position, built.engine, built.scan_s, built.notes)
         return built
@@ -206,6 +210,10 @@ class Gathered:
         listed = dict(self.reasons.most_common(limits.REASONS_LISTED))
         rest = sum(self.reasons.values()) - sum(listed.values())
         return DeadLetters(self.keyed, self.keyless, {**listed, OTHER_REASONS: rest} if rest else listed)
+
+    def scan(self, plan: Plan) -> Scan:
+        """What a durable index is made from; ``plan`` cut the shards."""
+        return Scan(self.scanned, self.sums, self.probe, plan.memento())
 
     def index(self, digester: str) -> Index:
         """The index over all runs, in the order of the shards."""

@@ -63,6 +63,8 @@ SWEEP_IDLE_S: Final = 1_800.0
 BUSY_S: Final = 10.0
 """After which a coordinator may ask an agent again that has as many sweeps open as it may."""
 FENCED: Final = Refusal(RefusalCode.FENCED, "another coordinator drives this sweep")
+AGE_S_MAX: Final = 1e9
+"""An index whose age nobody knows, as the clock was set back, is older than any limit; infinity is not on the wire."""
 _log = structlog.get_logger("paritree.agent")
 
 
@@ -255,7 +257,7 @@ class Service:
             letters = SweepLetters(store, sweep.copy.profile, sweep.copy.keys, sweep.header.sweep_id)
             warm = self._warm.get(sweep.header.dataset)
             if warm is not None and sweep.copy.binding.bucket is None:
-                return warm.built(self._executor, sweep.spool, note, letters)
+                return warm.built(self._executor, sweep.spool, note, letters, begin.freshness)
             with self._executor() as executor:
                 kept = sweep.keep(begin, letters.since_us)
                 return build_index(sweep.copy, executor, sweep.spool, note, letters, kept=kept)
@@ -281,11 +283,13 @@ class Service:
             probe=index.probe,
             point=built.position.point,
             scan_s=round(built.scan_s, 3),
+            age_s=min(built.age_s, AGE_S_MAX),
             duplicate_keys=duplicates,
             dead=built.dead,
             disclosure=policy.disclosure,
             sealed_keys=policy.sealed_keys,
             notes=(*built.notes, merged) if merged else built.notes,
+            faults=built.faults,
         )
 
     def _detail(self, sweep: OpenSweep, ask: AskDetail | AskAgain) -> Iterator[ReplyBody]:

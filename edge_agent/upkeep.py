@@ -37,14 +37,18 @@ def warm_index(config: AgentConfig, copies: Mapping[str, Copy], dataset: str) ->
             next_step=near(dataset, copies),
         )
     copy = copies[dataset]
+    said = config.refresh[dataset]
     kind = connector_class(copy.source.url)
-    if kind.changes is Connector.changes:
+    if said.changes == "slot" and kind.changes is Connector.changes:
         raise ConfigError(
             f"{config.file}: refresh.{dataset}: {kind.engine} has no replication slots",
-            next_step=f"remove [refresh.{dataset}]: the dataset is scanned instead",
+            next_step='write changes = "none": the index is scanned anew when a sweep finds it too old',
         )
     letters = LetterStore(config.spool / FILE, config.region)
-    following = Following(follower(config), config.refresh[dataset].interval_s, letters=letters)
+    name = follower(config) if said.changes == "slot" else ""
+    following = Following(
+        name, said.interval_s, None, letters, max_age_s=said.max_age_s, check_interval_s=said.check_interval_s
+    )
     return WarmIndex(copy, index_folder(config.spool, dataset), following)
 
 

@@ -3,8 +3,9 @@
     a sweep begins ──► refresh, proven ──► the index as it is then
                  └──► where that cannot be: follow the changes from now on, scan, install ──► the index
 
-Between sweeps the index keeps up, so that a sweep has little to catch up with and the source little to keep. Whatever
-is wrong with following is never a wrong answer: it is a scan, with a note that says why, or an error.
+Between sweeps the index keeps up, so that a sweep has little to catch up with and the source little to keep; then it is
+compacted and checked, too. Whatever is wrong with following is never a wrong answer: it is a scan, with a note that says
+why, or an error. A sweep may say that it takes an index of some age; where nobody tells changes, that is all there is.
 """
 
 from __future__ import annotations
@@ -21,10 +22,13 @@ from typing import Final, Self
 import structlog
 
 from edge_agent.build import OTHER_REASONS, Built, Copy, build_index
+from edge_agent.checking import SelfCheck
 from edge_agent.connectors.changes import ChangeSource, Mark, RescanNeeded
 from edge_agent.connectors.contract import Connector, Position
 from edge_agent.connectors.registry import connect
 from edge_agent.executors import Executor
+from edge_agent.index.changes import Reached
+from edge_agent.index.compaction import compact
 from edge_agent.index.durable import DurableIndex
 from edge_agent.index.manifest import Unusable
 from edge_agent.index.rest import RestKey
@@ -35,7 +39,7 @@ from edge_agent.letters.sweep import SweepLetters
 from edge_agent.refresh import Refreshed, Refresher, reached_of
 from paritree.core import limits
 from paritree.core.errors import ConfigError, ParitreeError, SourceError
-from paritree.core.messages import DeadLetters, Progress
+from paritree.core.messages import ANY_AGE, DeadLetters, Freshness, Progress
 from paritree.core.profile import CANONICAL_VERSION
 
 INTERVAL_S: Final = 5.0
@@ -49,13 +53,17 @@ _log = structlog.get_logger("paritree.agent")
 class Following:
     """How a dataset's changes are followed: who does (region and agent), and how often in the background, in seconds.
 
-    ``rest_key`` encrypts the index at rest. ``letters`` keeps the dead letters of changed rows.
+    ``name`` "": nobody tells changes; then the index is used up to an age of ``max_age_s`` by sweeps that do not say.
+    ``check_interval_s`` lies between two pieces of the self-check; 0: there is none. ``rest_key`` encrypts the index at
+    rest. ``letters`` keeps the dead letters of changed rows.
     """
 
     name: str
     interval_s: float = INTERVAL_S
     rest_key: RestKey | None = None
     letters: LetterStore | None = None
+    max_age_s: float = 3_600.0
+    check_interval_s: float = 60.0
 
 
 class WarmIndex:
@@ -70,6 +78,8 @@ class WarmIndex:
         self._index = DurableIndex.open(folder, identity_of(copy), key=following.rest_key, digester=copy.digester)
         self._connected: Connected | None = None
         self._told = ""
+        self._check = SelfCheck(copy, self._index, self._catch_up if following.name else None)
+        self._checked_at = time.monotonic()
 
     def built(
         self,
@@ -77,22 +87,38 @@ class WarmIndex:
         spool: Path,
         progress: Callable[[Progress], None],
         letters: SweepLetters,
+        freshness: Freshness = ANY_AGE,
     ) -> Built:
-        """The index with everything that was committed when this was called.
+        """The index, young enough; unless told otherwise, with everything that was committed when this was called.
 
         Where changes cannot be followed, ``spool`` takes the runs of a scan that is good for this time only.
         Raises ConfigError or SourceError; an error of ``progress`` ends a scan and leaves the index as it was.
         """
+        began = time.monotonic()
         with self._busy:
-            began = time.monotonic()
             try:
-                done = self._refreshed(proven=True)
-                notes = (f"refreshed from {done.changes} changes of {done.keys} keys, nothing was scanned",)
-                state = self._index.view().state
-                return self._as_built(state, done.point, time.monotonic() - began, notes)
+                return self._fresh(began, freshness)
             except (RescanNeeded, Unusable) as why:
+                if not freshness.rescan and not self._index.why_not:
+                    return self._as_built(False, began, (f"used as it is, nothing was scanned: {why.message}",))
                 _log.info("index is built anew", dataset=self.copy.profile.dataset, reason=why.message)
                 return self._scanned(executor, spool, progress, letters, why.message)
+
+    def _fresh(self, began: float, freshness: Freshness) -> Built:
+        """The index without a scan. Raises RescanNeeded, Unusable."""
+        state, age_s = self._index.view().state, self._index.age_s()
+        if state.faults:
+            raise RescanNeeded(f"the index is in doubt: {state.faults[0].place}: {state.faults[0].reason}")
+        followed = bool(self._following.name)
+        limit_s = freshness.max_age_s if followed or freshness.max_age_s is not None else self._following.max_age_s
+        if limit_s is not None and age_s <= limit_s:
+            note = f"as the index was {age_s:,.1f} s before, nothing was scanned"
+            return self._as_built(state.reached.position.point, began, (note,))
+        if not followed:
+            raise RescanNeeded(f"the index is {age_s:,.0f} s old, and nobody tells what has changed")
+        done = self._refreshed(proven=True)
+        note = f"refreshed from {done.changes} changes of {done.keys} keys, nothing was scanned"
+        return self._as_built(done.point, began, (note,))
 
     def keep_up(self) -> float:
         """Refresh in the background, unless a sweep does; seconds until the next time. Raises nothing of the source's.
@@ -103,16 +129,36 @@ class WarmIndex:
             return self.interval_s
         began = time.monotonic()
         try:
-            self._refreshed(proven=False)
-            lag = self._source.lag() if self._connected else None
-            self._tell(lag.worry if lag else "")
+            if self._following.name:
+                self._refreshed(proven=False)
+                lag = self._source.lag() if self._connected else None
+                self._tell(lag.worry if lag else "")
         except Unusable:
             pass  # no index yet
         except ParitreeError as error:
             self._tell(error.message)
         finally:
             self._busy.release()
+        self._tend()
         return max(self.interval_s, (time.monotonic() - began) * (1 / DUTY_MAX - 1))
+
+    def _tend(self) -> None:
+        """One piece of compaction and, when it is time, of the self-check; sweeps go on beside it."""
+        try:
+            if self._index.why_not:
+                return
+            compact(self._index)
+            every_s = self._following.check_interval_s
+            if every_s and time.monotonic() - self._checked_at >= every_s:
+                self._checked_at = time.monotonic()
+                self._check.piece()
+        except ParitreeError as error:
+            self._tell(error.message)
+
+    def _catch_up(self) -> None:
+        """Everything that was committed when this is called is in the index then."""
+        with self._busy:
+            self._refreshed(proven=True)
 
     def forget(self) -> None:
         """Leave nothing behind at the source. Raises ConfigError or SourceError."""
@@ -148,8 +194,6 @@ class WarmIndex:
     def _refreshed(self, *, proven: bool) -> Refreshed:
         """One refresh; where the connection of the last one is gone, again on a new one."""
         self._index.view()  # there is one, or Unusable
-        if faults := self._index.view().state.faults:
-            raise RescanNeeded(f"the index is in doubt: {faults[0].place}: {faults[0].reason}")
         fresh = self._connected is None
         try:
             return self._open().refresher.refresh(proven=proven)
@@ -170,14 +214,15 @@ class WarmIndex:
         why: str,
     ) -> Built:
         """Follow from now on, scan, install."""
-        mark, not_followed = self._started()
-        into = spool if mark is None else self._index.scan_folder
+        mark, not_followed = self._started() if self._following.name else (None, ())
+        stays = mark is not None or not self._following.name
+        into = self._index.scan_folder if stays else spool
         with executor() as running:
             built = build_index(self.copy, running, into, progress, letters, self._following.rest_key)
         notes = (*built.notes, f"scanned, as changes alone do not do: {why}", *not_followed)
-        if mark is None or built.scan is None:
+        if not stays or built.scan is None:
             return replace(built, notes=notes)
-        reached = reached_of(mark, point=False, as_of=None)
+        reached = Reached(built.position) if mark is None else reached_of(mark, point=False, as_of=None)
         self._index.install(built.scan, reached, engine=built.engine, scan_s=built.scan_s, notes=built.notes)
         return replace(built, index=self._index.view().index, notes=notes)
 
@@ -193,16 +238,20 @@ class WarmIndex:
             self._disconnect()
             return None, (f"changes are not followed yet: {error}",)
 
-    def _as_built(self, state: State, point: bool, scan_s: float, notes: Sequence[str]) -> Built:
-        view = self._index.view()
+    def _as_built(self, point: bool, began: float, notes: Sequence[str]) -> Built:
+        """The index as it is; ``began`` (monotonic) is when it was asked for."""
+        view, age_s = self._index.view(), self._index.age_s()
+        state, took_s = view.state, time.monotonic() - began
         return Built(
             index=view.index,
             position=Position(state.reached.position.text, point),
             dead=dead_of(state),
             engine=state.engine,
-            scan_s=scan_s,
+            scan_s=took_s,
             shards=len(state.shards),
             notes=(*state.notes, *notes),
+            age_s=max(0.0, age_s - took_s),
+            faults=tuple(f"{fault.place}: {fault.reason}" for fault in state.faults),
         )
 
     def _tell(self, worry: str) -> None:

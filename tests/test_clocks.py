@@ -12,6 +12,7 @@ WALL = {
     "coordinator/store/transactions.py": "when something happened, for people; leases go by the server",
     "edge_agent/build.py": "as of when a shard was read",
     "edge_agent/checking.py": "as of when a shard was scanned anew",
+    "edge_agent/checking.py": "as of when a shard was read",
     "edge_agent/connectors/cassandra/connector.py": "the position of a scan, for people",
     "edge_agent/connectors/sqlite/shards.py": "the position of a scan, for people",
     "edge_agent/index/durable.py": "the age of an index; without end where the clock was set back",

@@ -108,7 +108,9 @@ def _merge(index: DurableIndex, view: View, chosen: Sequence[HeldChanges]) -> No
     _check(index, layers, "changed rows")
     merged, _ = _written(index, layers, None)
 
-    def exchanged(state: State) -> State:
+    def exchanged(state: State) -> State | None:
+        if not files <= {held.run.file for held in state.changes}:  # another index was installed meanwhile
+            return None
         kept = [held for held in state.changes if held.run.file not in files]
         if merged is not None:
             kept = [HeldChanges(max(held.number for held in chosen), merged), *kept]

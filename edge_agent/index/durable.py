@@ -33,6 +33,7 @@ from edge_agent.index.view import View, runs_of
 
 CLOCK_SLACK_S: Final = 1.0
 """Clocks are slewed by so much without anybody having set them."""
+NOTES_KEPT: Final = 16
 
 
 class DurableIndex:
@@ -232,6 +233,21 @@ class DurableIndex:
             others = tuple(fault for fault in state.faults if fault.place != place)
             if others != state.faults:
                 self._commit(replace(state, faults=others))
+
+    def checked(self, name: str) -> None:
+        """The shard was compared with its source just now."""
+        with self.shelf.writing:
+            state = self.view().state
+            held = state.named(name)
+            if held is not None:
+                shards = {**state.shards, held.id: replace(held, checked_at=self._clock())}
+                self._commit(replace(state, shards=shards))
+
+    def note(self, sentence: str) -> None:
+        """Something for reports and status; the last few are kept until the index is built anew."""
+        with self.shelf.writing:
+            state = self.view().state
+            self._commit(replace(state, notes=(*state.notes, sentence)[-NOTES_KEPT:]))
 
     # --- how a step is made -----------------------------------------------------------------------------------------
 

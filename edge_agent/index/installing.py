@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -24,11 +25,15 @@ from paritree.core.sketch import Probe
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """A whole scan: its shards, whose runs are in the folder of the index or below it, and what they add up to."""
+    """A whole scan: its shards, whose runs are in the folder of the index or below it, and what they add up to.
+
+    ``plan`` is the memento of the plan that cut the shards, which are all that it had, first ones first.
+    """
 
     shards: Sequence[ScannedShard]
     sums: LeafSums
     probe: Probe
+    plan: Mapping[str, Any] | None = None
 
 
 def installed(shelf: Shelf, identity: Identity, scan: Scan) -> State:
@@ -61,6 +66,7 @@ def installed(shelf: Shelf, identity: Identity, scan: Scan) -> State:
         dead=dict(dead),
         duplicates=_duplicates(layers, shelf.digester),
         next_shard=len(shards),
+        plan=scan.plan,
     )
 
 

@@ -125,11 +125,12 @@ def _packed(state: State) -> dict[str, Any]:
         "changes": [[held.number, _packed_run(held.run)] for held in state.changes],
         "faults": [[fault.place, fault.reason, fault.at] for fault in state.faults],
         **{name: getattr(state, name) for name in _PLAIN},
+        "plan": None if state.plan is None else _kept(state.plan),
     }
 
 
 _PLAIN: Final = (
-    *("sums_file", "sums_checksum", "dead", "duplicates", "notes", "generation", "built_at", "scan_s"),
+    *("sums_file", "sums_checksum", "dead", "duplicates", "notes", "plan", "generation", "built_at", "scan_s"),
     *("next_file", "next_number", "next_shard"),
 )
 

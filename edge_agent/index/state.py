@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from edge_agent.connectors.contract import Position, Shard
 from edge_agent.index.changes import Reached
@@ -106,7 +106,7 @@ class State:
     """All of it. ``dead`` counts dead letters with a readable key by reason, ``duplicates`` keys that occur repeatedly.
 
     ``built_at`` and ``scan_s`` are of the last whole scan. ``next_file``, ``next_number`` and ``next_shard`` are not
-    used yet. ``notes`` are for reports.
+    used yet. ``notes`` are for reports, ``plan`` is the connector's memento of the plan that cut the shards.
     """
 
     identity: Identity
@@ -122,6 +122,7 @@ class State:
     duplicates: int = 0
     faults: tuple[Fault, ...] = ()
     notes: tuple[str, ...] = ()
+    plan: Mapping[str, Any] | None = None
     generation: int = 0
     built_at: float = 0.0
     scan_s: float = 0.0

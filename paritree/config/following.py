@@ -1,4 +1,4 @@
-"""The datasets of an agent whose index outlives sweeps, because their tables tell what has changed::
+"""The datasets of an agent whose index outlives sweeps, mostly because their tables tell what has changed::
 
     [refresh.orders]
     changes = "slot"
@@ -21,10 +21,17 @@ from paritree.config.settings import Part
 class RefreshConfig(Part):
     """How one dataset's index is kept up to date."""
 
-    changes: Literal["slot"]
-    """Where changes come from: ``slot``, a logical replication slot of the table's PostgreSQL database."""
+    changes: Literal["slot", "none"]
+    """Where changes come from: ``slot``, a logical replication slot of the table's PostgreSQL database.
+
+    ``none``: nobody tells changes, and the index is scanned anew when a sweep finds it too old.
+    """
     interval_s: float = Field(default=5.0, ge=0.1, le=3_600, allow_inf_nan=False)
     """Seconds between two refreshes in the background; default 5. A sweep refreshes when it begins, too."""
+    max_age_s: float = Field(default=3_600.0, ge=0, allow_inf_nan=False)
+    """Age in seconds up to which an index that nobody tells changes is used by sweeps that do not say; default 3600."""
+    check_interval_s: float = Field(default=60.0, ge=0, allow_inf_nan=False)
+    """Seconds between two pieces of the self-check, which compares the index with its files and its table; 0: none."""
 
 
 RefreshesConfig = Mapping[str, RefreshConfig]
