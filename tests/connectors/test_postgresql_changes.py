@@ -10,6 +10,7 @@ from connectors.pg_follow import following
 
 from edge_agent.connectors.changes import RescanNeeded
 from edge_agent.connectors.postgresql import changes
+from edge_agent.connectors.postgresql.copy import SocketStream
 from paritree.core.errors import ConfigError, InvariantBroken, SourceError
 
 pytestmark = pytest.mark.servers
@@ -237,6 +238,16 @@ def test_a_row_with_null_in_its_key_ends_the_following(pg: PgCase) -> None:
         pg.run("INSERT INTO loose VALUES (NULL, 'a')")
         with pytest.raises(RescanNeeded, match="NULL in its key"):
             follower.refresh()
+
+
+def test_changes_come_over_encrypted_connections_too(pg: PgCase, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their bytes are not plain on the socket, so libpq hands them out."""
+    monkeypatch.setattr(SocketStream, "possible", staticmethod(lambda _: False))
+    filled(pg)
+    with following(pg, pg.bind("orders")) as follower:
+        pg.run("UPDATE orders SET code = 'x' WHERE id < 9", "DELETE FROM orders WHERE id = 9")
+        follower.refresh().check()
+        assert follower.changes == 9
 
 
 def test_applying_twice_is_applying_once(pg: PgCase) -> None:

@@ -1,0 +1,106 @@
+"""Which indexes an agent keeps warm: what its file may say, and what it makes of it."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from edge_agent.build import Copy
+from edge_agent.connectors.contract import Source
+from edge_agent.spool import RUN_NAME, held_spool, index_folder
+from edge_agent.upkeep import follower, keep_up, warm_indexes
+from paritree.config.agent import AgentConfig, load_agent
+from paritree.core.digest import DatasetKeys
+from paritree.core.errors import ConfigError
+from paritree.core.profile import Binding, BoundColumn, Profile
+from paritree.core.types import parse_type
+
+AGENT = """
+region = "eu"
+name = "eu-1"
+datasets = "datasets.toml"
+master_key = "file:master.key"
+spool = "spool"
+[coordinator]
+address = "localhost:7443"
+cert = "agent.pem"
+key = "agent.key"
+ca = "ca.pem"
+[connections.main]
+url = "postgresql://reader@db.internal/shop"
+"""
+
+
+def loaded(folder: Path, more: str) -> AgentConfig:
+    (folder / "agent.toml").write_text(AGENT + more)
+    return load_agent(folder / "agent.toml")
+
+
+def copy_of(url: str) -> Copy:
+    kind = parse_type("int")
+    profile = Profile("orders", ("id",), {"id": kind})
+    binding = Binding("orders", "orders", ("id",), (BoundColumn("id", kind, source="id"),))
+    return Copy(Source(url), profile, binding, DatasetKeys.of(bytes(32), "orders"))
+
+
+def test_nothing_is_followed_unless_it_is_said(tmp_path: Path) -> None:
+    config = loaded(tmp_path, "")
+    assert dict(config.refresh) == {}
+    with warm_indexes(config, {"orders": copy_of("postgresql://localhost/nowhere")}) as indexes:
+        assert indexes == {}
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ("[refresh.orders]\n", "refresh.orders.*changes"),
+        ('[refresh.orders]\nchanges = "slots"\n', "refresh.orders.changes"),
+        ('[refresh.orders]\nchanges = "slot"\ninterval_s = 0\n', "refresh.orders.interval_s"),
+        ('[refresh.orders]\nchanges = "slot"\nevery = 5\n', "refresh.orders.*every"),
+    ],
+)
+def test_mistakes_in_the_file_are_named(tmp_path: Path, more: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        loaded(tmp_path, more)
+
+
+def test_what_cannot_be_followed_is_refused_at_the_start(tmp_path: Path) -> None:
+    config = loaded(tmp_path, '[refresh.ordres]\nchanges = "slot"\n')
+    with (
+        pytest.raises(ConfigError, match=r"refresh\.ordres: no dataset 'ordres'") as refused,
+        warm_indexes(config, {"orders": copy_of("postgresql://localhost/nowhere")}),
+    ):
+        pass
+    assert "orders" in refused.value.next_step
+    config = loaded(tmp_path, '[refresh.orders]\nchanges = "slot"\n')
+    with (
+        pytest.raises(ConfigError, match="sqlite has no replication slots"),
+        warm_indexes(config, {"orders": copy_of("sqlite:///x.db")}),
+    ):
+        pass
+
+
+def test_an_index_stays_when_the_spool_is_cleared(tmp_path: Path) -> None:
+    """What sweeps left behind is removed when an agent starts; an index has runs of the same names."""
+    kept = index_folder(tmp_path, "orders") / "000001.run"
+    left = tmp_path / "orders" / "sweep-1" / "000001.run"
+    for run in (kept, left):
+        run.parent.mkdir(parents=True)
+        run.write_bytes(b"")
+        assert RUN_NAME.match(run.name)
+    with held_spool(tmp_path):
+        assert kept.exists()
+
+
+@pytest.mark.asyncio
+async def test_a_source_that_is_away_is_tried_again(tmp_path: Path) -> None:
+    config = loaded(tmp_path, '[refresh.orders]\nchanges = "slot"\ninterval_s = 0.1\n')
+    assert follower(config) == "eu/eu-1"
+    with warm_indexes(config, {"orders": copy_of("postgresql://127.0.0.1:1/nowhere")}) as indexes:
+        running = asyncio.create_task(keep_up(indexes))
+        await asyncio.sleep(0.35)
+        assert not running.done()
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
