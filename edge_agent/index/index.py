@@ -151,8 +151,12 @@ class Index:
     def below(self, bits: int, prefix: int) -> Iterator[Entry]:
         """Every row below a node, in no order."""
         for first, end in self._slices(_ENTRIES, bits, prefix):
-            ks = [layer.run.k.slice(*layer.run.window(first, end)) for layer in self.layers]
-            yield from self.find(np.unique(np.concatenate([np.zeros(0, np.uint64), *ks])).tolist())
+            ks = [layer.run.k.slice(*layer.run.window(first, end)) for layer in self.changes]
+            changed = np.unique(np.concatenate([np.zeros(0, np.uint64), *ks]))
+            yield from self.find(changed.tolist())
+            for run in self.runs:
+                yield from _entries(run, *run.window(first, end), changed)
+                run.release()
 
     def duplicates(self) -> int:
         """How many keys occur more than once.
@@ -197,6 +201,15 @@ class Index:
         bits = max(above, (rows // slice_rows).bit_length())
         for prefix in range(node << (bits - above), (node + 1) << (bits - above)):
             yield prefix << (64 - bits), (prefix + 1) << (64 - bits)
+
+
+def _entries(run: Run, low: int, high: int, without: U64) -> Iterator[Entry]:
+    """The rows [low, high) of a run but for some ks."""
+    keys, rows = run.key_digests(low, high).tobytes(), run.row_digests(low, high).tobytes()
+    locators = run.locators(low, high)
+    for at in np.flatnonzero(~np.isin(run.k.slice(low, high), without)).tolist():
+        part = slice(16 * at, 16 * at + 16)
+        yield Entry(keys[part], rows[part], locators[at].as_py())
 
 
 def _counts(layer: Layer, row: int) -> int:
