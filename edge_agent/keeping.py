@@ -18,7 +18,7 @@ import structlog
 from edge_agent.index.index import Index
 from paritree.core.digest import token
 from paritree.core.display import key_to_json
-from paritree.core.errors import SourceError
+from paritree.core.errors import ConfigError, SourceError
 from paritree.core.messages import AskKeep, Header, Kept, Progress, ReplyBody
 from paritree.core.node import Node
 from paritree.core.profile import Profile
@@ -30,8 +30,15 @@ _KEYS_A_PROGRESS: Final = 100_000
 _log = structlog.get_logger("paritree.agent")
 
 
-def keep_parts(header: Header, index: Index, profile: Profile, folder: Path, ask: AskKeep) -> Iterator[ReplyBody]:
-    """Write the keys below the node to a file in ``folder``, with signs of life. Raises SourceError."""
+def keep_parts(
+    header: Header, index: Index, profile: Profile, folder: Path | None, ask: AskKeep
+) -> Iterator[ReplyBody]:
+    """Write the keys below the node to a file in ``folder``, with signs of life.
+
+    Raises SourceError, and ConfigError without a folder.
+    """
+    if folder is None:
+        raise ConfigError("no files of keys are written here: what this writes is gone when it ends")
     node = Node(ask.prefix, ask.bits)
     path = folder / f"{_safe(header.sweep_id)}-{node.text or 'all'}-{node.bits}.ndjson"
     partial = path.with_suffix(".partial")

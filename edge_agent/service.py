@@ -73,7 +73,8 @@ class Service:
 
     ``executor`` opens the executor of one scan; it is called in a worker thread. ``desk`` keeps the dead letters;
     without one they are counted only. ``scopes`` are those of the datasets, by dataset and name,
-    ``warm`` the indexes that outlive sweeps; both are by dataset, and the caller closes them.
+    ``warm`` the indexes that outlive sweeps; both are by dataset, and the caller closes them. ``keeps_keys``: the keys
+    of a range are written to the spool when that is asked for.
     """
 
     def __init__(
@@ -89,7 +90,9 @@ class Service:
         desk: LetterDesk | None = None,
         scopes: Mapping[str, Mapping[str, Scope]] | None = None,
         warm: Mapping[str, WarmIndex] | None = None,
+        keeps_keys: bool = True,
     ) -> None:
+        self._keeps_keys = keeps_keys
         self._scopes = scopes or {}
         self._warm = warm or {}
         self._desk = desk
@@ -147,7 +150,7 @@ class Service:
             case AskReveal():
                 parts = self._reveal(sweep, body)
             case AskKeep():
-                folder = self._spool / folder_name(sweep.header.dataset) / "kept"
+                folder = self._spool / folder_name(sweep.header.dataset) / "kept" if self._keeps_keys else None
                 parts = keep_parts(sweep.header, sweep.built.index, sweep.copy.profile, folder, body)
         async for part in in_thread(parts, request.timeout_s):
             yield part

@@ -240,6 +240,7 @@ def compare(
                 policy=Policy(
                     "keys" if question.reveal else "tokens", keys_max=1 << 31, sealed_keys=True, whole_rows=True
                 ),
+                keeps_keys=False,
             )
 
         reachable = [target for target in question.targets if target.region in schemas]

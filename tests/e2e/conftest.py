@@ -50,6 +50,7 @@ class Regions:
         digester: str = "plain",
         shard_rows: int = 1000,
         scopes: tuple[Scope, ...] = (),
+        keeps_keys: bool = True,
     ) -> None:
         store = self.stores[region] = MemoryStore(f"{region}-{id(self)}")
         self.put(region, rows)
@@ -67,6 +68,7 @@ class Regions:
             executor=lambda: open_executor(executor, 2),
             policy=policy or Policy(),
             scopes={"orders": {scope.name: scope for scope in scopes}},
+            keeps_keys=keeps_keys,
         )
         self.links[region] = LoopbackLink(service)
 

@@ -156,6 +156,16 @@ def test_a_region_that_cannot_write_its_keys_is_still_compared(memory_regions, r
     assert "cannot be written" in ranged["files"]["b"]["problem"]
 
 
+def test_where_nothing_outlives_the_sweep_no_file_is_written(memory_regions, rows):
+    regions = memory_regions()
+    regions.add("a", rows, keeps_keys=False)
+    regions.add("b", rows[:5])
+    (ranged,) = regions.sweep()["findings"]
+    assert "no files of keys are written here" in ranged["files"]["a"]["problem"]
+    assert ranged["files"]["b"]["keys"] == 5
+    assert not list(regions.spool.glob("a/orders/kept/*"))
+
+
 def test_old_files_make_room(memory_regions, rows):
     regions = memory_regions()
     regions.add("a", rows)
