@@ -42,6 +42,7 @@ from paritree.wire.link import RegionLink
 
 PROFILE_ID = b"p" * 16
 KEY_ID = b"k" * 8
+FENCE = 7
 SWEEP = "sweep-1"
 BEGIN = Begin("orders", PROFILE_ID, 1)
 Script = Callable[[Request], AsyncIterator[ReplyBody]]
@@ -149,7 +150,7 @@ async def coordinator(
     folder: Path, *, tls: Tls | None = None, keepalive_s: float = 10.0, handlers: Any = ()
 ) -> AsyncIterator[Coordinator]:
     """A running server; on leaving, every session and the server are stopped and no task may be left."""
-    regions = Regions(1_000)
+    regions = Regions(1_000, fence=FENCE)
     server = Server(
         regions,
         tls or coordinator_tls(folder),

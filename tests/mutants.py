@@ -20,6 +20,9 @@ from pathlib import Path
 from types import CodeType
 from typing import Any, Final
 
+from mutants_durable import DURABLE
+from mutants_jobs import SPARING
+
 ROOT: Final = Path(__file__).parents[1]
 SURVIVED, CAUGHT, UNUSABLE = 0, 1, 2
 OPTIONS: Final = ("-x", "-q", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning")
@@ -286,6 +289,7 @@ MUTANTS: Final = (
         "False",
         ("tests/core/test_ranges.py",),
     ),
+    *(Mutant(*planted) for planted in (*DURABLE, *SPARING)),
 )
 
 

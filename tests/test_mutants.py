@@ -17,6 +17,10 @@ PLANTED = (
     "descent: the completeness check dropped",
     "descent: the farthest region as reference",
     "headers: whatever they say, all are compared",
+    "checkpoint: answers to other questions are believed",
+    "fence: agents answer everybody",
+    "idempotency: the same request is another sweep",
+    "breaker: it never opens",
 )
 
 

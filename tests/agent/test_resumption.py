@@ -59,9 +59,7 @@ class Scans:
 
         monkeypatch.setattr(build_module, "scan_shard", counted)
 
-    def run(
-        self, copy: Copy, *, until: int | None = None, workers: int = 1, rest_key: RestKey | None = None
-    ) -> tuple[Built | None, list[int]]:
+    def run(self, copy: Copy, *, until: int | None = None, workers: int = 1) -> tuple[Built | None, list[int]]:
         """Build, or go on with it, up to ``until`` shards; the index, and the shards that were read for it."""
         self.read.clear()
         kept = Kept.open(self.folder, b"same", b"request", 7)
@@ -73,7 +71,7 @@ class Scans:
         executor = SerialExecutor() if workers == 1 else ThreadExecutor(workers)
         with executor:
             try:
-                return build_index(copy, executor, self.folder, note, None, rest_key, kept), sorted(self.read)
+                return build_index(copy, executor, self.folder, note, None, kept), sorted(self.read)
             except Interrupted:
                 return None, sorted(self.read)
 
@@ -159,7 +157,7 @@ def test_a_damaged_run_is_read_again_and_no_other(copy: Copy, scans: Scans, dama
             data[-1] ^= 1
             run.write_bytes(data)
         case _:
-            run.write_bytes((scans.folder.with_name("sweep-1") / "000009.run").read_bytes()[: len(data)])
+            run.write_bytes((scans.folder.with_name("sweep-1") / "000009.run").read_bytes())
     built, read = scans.run(copy)
     assert read == [2, *range(4, SHARDS)]
     assert entries(built) == entries(whole)
@@ -201,12 +199,12 @@ def test_another_cut_of_the_table_is_read_anew(copy: Copy, scans: Scans) -> None
 
 
 def test_a_whole_index_is_opened_without_its_source(copy: Copy, scans: Scans, tmp_path: Path) -> None:
-    key = RestKey(bytes(32))
-    whole, _ = scans.run(copy, rest_key=key)
+    copy = replace(copy, rest_key=RestKey(bytes(32)))
+    whole, _ = scans.run(copy)
     (tmp_path / "t.db").unlink()
     kept = Kept.read(scans.folder)
     assert kept is not None
-    again = built_before(copy, kept, key)
+    again = built_before(copy, kept)
     assert entries(again) == entries(whole)
     assert same(again, whole)
     assert again is not None
@@ -218,7 +216,7 @@ def test_a_whole_index_is_opened_without_its_source(copy: Copy, scans: Scans, tm
         whole.notes,
     )
     next(iter(scans.folder.glob("*.run"))).unlink()
-    assert built_before(copy, kept, key) is None
+    assert built_before(copy, kept) is None
 
 
 def test_what_is_kept_is_readable_by_its_owner_only_and_gets_old(copy: Copy, scans: Scans) -> None:

@@ -180,7 +180,7 @@ async def test_a_try_has_a_deadline_however_alive_it_looks(monkeypatch: pytest.M
 
     asking = Asking(Endless(), RetryPolicy(attempts_max=2))
     with pytest.raises(RegionLost, match=r"no whole answer within 0.05 s"):
-        await asking()
+        await asyncio.wait_for(asking(), 5.0)
     assert len(asking.link.asked) == 2
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from conftest_tls import agent_tls
 from faults import fault_proxy
-from linked import BEGIN, SWEEP, ScriptedService, answer, ask, coordinator, header, linked, ready, u64
+from linked import BEGIN, FENCE, SWEEP, ScriptedService, answer, ask, coordinator, header, linked, ready, u64
 
 from paritree.core.errors import PeerError, SourceError
 from paritree.core.messages import (
@@ -31,8 +31,10 @@ pytestmark = pytest.mark.asyncio
 
 
 async def test_a_whole_conversation_and_its_bytes(pki_dir: Path) -> None:
-    async with linked(pki_dir, ScriptedService()) as (_, link, session):
+    service = ScriptedService()
+    async with linked(pki_dir, service) as (_, link, session):
         assert [type(part).__name__ for part in await ask(link, BEGIN)] == ["Progress", "Ready"]
+        assert [request.fence for request in service.asked] == [FENCE]
         children = await ask(link, AskChildren(1, 3, u64(0, 1)))
         sums = np.concatenate([part.sums for part in children if isinstance(part, Children)])
         assert sums.tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
