@@ -40,7 +40,10 @@ OTHER_REASONS = "other reasons"
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """One dataset as this region holds it: everything a scan needs. ``version`` names the declared version column."""
+    """One dataset as this region holds it: everything a scan needs. ``version`` names the declared version column.
+
+    ``rest_key``: its runs and its index are encrypted at rest.
+    """
 
     source: Source
     profile: Profile
@@ -50,6 +53,7 @@ class Copy:
     digester: str = "compiled"
     throttle: Throttle = UNLIMITED
     version: str = ""
+    rest_key: RestKey | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,20 +82,19 @@ def build_index(
     spool: Path,
     progress: Callable[[Progress], None],
     letters: SweepLetters | None = None,
-    rest_key: RestKey | None = None,
     kept: Kept | None = None,
 ) -> Built:
     """Scan every shard into runs below ``spool``; ``letters`` keeps the dead letters (None: they are counted only).
 
-    With ``rest_key`` the runs are encrypted. ``kept`` remembers what was read, for whoever builds the same again after
-    an interruption: then the rest is read, and of what had been read the rows that changed since.
+    ``kept`` remembers what was read, for whoever builds the same again after an interruption: then the rest is read,
+    and of what had been read the rows that changed since.
     Raises ConfigError before any scan, SourceError during it; SchemaDrift where the table is another one than before.
     """
     began = time.monotonic()
     spool.mkdir(parents=True, exist_ok=True, mode=0o700)
-    gathered = Gathered(rest_key)
+    gathered = Gathered(copy.rest_key)
     letters = letters or SweepLetters(None, copy.profile, copy.keys, "")
-    resumption = Resumption(kept, letters, copy.digester, rest_key)
+    resumption = Resumption(kept, letters, copy.digester, copy.rest_key)
     with connect(copy.source) as connector:
         schema = letters.described(connector, copy.binding)
         with (
@@ -110,7 +113,7 @@ def build_index(
             results = snapshots.results(
                 executor,
                 scan_shard,
-                lambda shard: gathered.begun(_task(copy, executor, shard, spool, rest_key, letters.kept, name)),
+                lambda shard: gathered.begun(_task(copy, executor, shard, spool, letters.kept, name)),
                 connections=connections_of(copy.source.url, copy.throttle.connections_max),
                 before=watch.wait,
             )
@@ -144,13 +147,13 @@ def build_index(
         return built
 
 
-def built_before(copy: Copy, kept: Kept, rest_key: RestKey | None = None) -> Built | None:
+def built_before(copy: Copy, kept: Kept) -> Built | None:
     """The index that an earlier process had built, from its runs; None where it had not, or they are not whole."""
     if kept.built is None:
         return None
-    gathered = Gathered(rest_key)
+    gathered = Gathered(copy.rest_key)
     for done in kept.done:
-        result = result_of(done, kept.folder, copy.digester, rest_key)
+        result = result_of(done, kept.folder, copy.digester, copy.rest_key)
         if result is None:
             return None
         gathered.under_way[done.number] = kept.shards[done.base], done.as_of
@@ -253,9 +256,7 @@ def load_of(copy: Copy, connector: Connector) -> str:
     return connector.load(copy.throttle.replica_lag_max_s, copy.throttle.backends_active_max)
 
 
-def _task(
-    copy: Copy, executor: Executor, shard: Shard, spool: Path, rest_key: RestKey | None, keep: bool, lent: str
-) -> ScanTask:
+def _task(copy: Copy, executor: Executor, shard: Shard, spool: Path, keep: bool, lent: str) -> ScanTask:
     return ScanTask(
         copy.source,
         copy.binding,
@@ -268,5 +269,5 @@ def _task(
         executor.workers,
         letters=keep,
         lent=lent,
-        rest_key=rest_key,
+        rest_key=copy.rest_key,
     )

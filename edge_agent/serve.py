@@ -16,6 +16,7 @@ from edge_agent.connectors.bastion import Bastion
 from edge_agent.connectors.contract import Source
 from edge_agent.connectors.registry import connector_class
 from edge_agent.executors import DaskOptions, Executor, SharedExecutor, open_executor
+from edge_agent.index.rest import RestKey
 from edge_agent.letters.desk import LetterDesk
 from edge_agent.pace import Throttle
 from edge_agent.policy import Policy
@@ -124,6 +125,7 @@ def copies_of(config: AgentConfig) -> dict[str, Copy]:
     datasets = held(config)
     _check_throttles(config, datasets)
     sources = {name: source_of(config, name, config.connections[name]) for name in _used(config, datasets)}
+    rest_key = rest_key_of(config)
     return {
         name: Copy(
             source=sources[_connection(config, one)],
@@ -133,9 +135,16 @@ def copies_of(config: AgentConfig) -> dict[str, Copy]:
             shard_rows=config.shard_rows,
             throttle=throttle_of(config, one.connection, name),
             version=one.dataset.version,
+            rest_key=rest_key,
         )
         for name, one in datasets.items()
     }
+
+
+def rest_key_of(config: AgentConfig) -> RestKey | None:
+    """What this agent's runs and indexes are encrypted with at rest, if they are. Raises ConfigError."""
+    digits = config.secret(config.at_rest_key, "at_rest_key")
+    return None if digits is None else RestKey.of(digits, f"{config.file}: at_rest_key")
 
 
 def throttle_of(config: AgentConfig, connection: Connection, dataset: str) -> Throttle:

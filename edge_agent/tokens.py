@@ -1,6 +1,7 @@
 """The token book: which key a token stands for, kept in the region, for ``paritree agent reveal``.
 
-One line a key that was looked at: key digest and locator in hex. The file is readable by its owner only.
+One line a key that was looked at: key digest and locator in hex, the locator after a ``*`` and encrypted where the
+agent has a key for that. The file is readable by its owner only.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from edge_agent.index.rest import RestKey
 from paritree.core.digest import token
-from paritree.core.errors import SourceError
+from paritree.core.errors import ConfigError, SourceError
 
 BOOK_BYTES_MAX: Final = 64 << 20
 """The book is started anew beyond this size (about half a million keys); the newest sweep is always whole."""
@@ -23,8 +25,9 @@ _TAIL_BYTES: Final = 4_096
 class TokenBook:
     """Appends looked-at keys, and finds them again by token."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, rest_key: RestKey | None = None) -> None:
         self._path = path
+        self._rest_key = rest_key
         self._known: set[bytes] = set()
         self._adding = threading.Lock()
 
@@ -43,7 +46,7 @@ class TokenBook:
                 os.replace(self._path, self._path.with_suffix(".old"))
             with os.fdopen(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600), "ab+") as book:
                 _cut_torn_line(book)
-                book.writelines(f"{digest.hex()} {locator.hex()}\n".encode() for digest, locator in new.items())
+                book.writelines(f"{digest.hex()} {self._kept(digest, new[digest])}\n".encode() for digest in new)
         except OSError as error:
             step = "free space in the spool directory, and see who may write there"
             raise SourceError(
@@ -52,7 +55,7 @@ class TokenBook:
         self._known |= set(new)
 
     def find(self, tokens: Iterable[str]) -> dict[str, bytes]:
-        """token -> locator, for the tokens that the book knows."""
+        """token -> locator, for the tokens that the book knows. Raises ConfigError where it lacks the key of a line."""
         wanted = {t.strip().upper() for t in tokens}
         found: dict[str, bytes] = {}
         for path in (self._path.with_suffix(".old"), self._path):
@@ -64,8 +67,21 @@ class TokenBook:
                         break  # torn, and cut off when the next key is added
                     digest, _, locator = line.strip().partition(" ")
                     if len(digest) == 32 and (name := token(bytes.fromhex(digest))) in wanted:
-                        found[name] = bytes.fromhex(locator)
+                        found[name] = self._read(bytes.fromhex(digest), locator)
         return found
+
+    def _kept(self, digest: bytes, locator: bytes) -> str:
+        return locator.hex() if self._rest_key is None else f"*{self._rest_key.sealed(locator, digest).hex()}"
+
+    def _read(self, digest: bytes, kept: str) -> bytes:
+        if not kept.startswith("*"):
+            return bytes.fromhex(kept)
+        if self._rest_key is None:
+            raise ConfigError(
+                f"{self._path} is encrypted, and no key is named",
+                next_step="name its at_rest_key in the agent's file",
+            )
+        return self._rest_key.opened(bytes.fromhex(kept[1:]), digest, str(self._path))
 
 
 def _cut_torn_line(book: BinaryIO) -> None:

@@ -47,7 +47,7 @@ def warm_index(config: AgentConfig, copies: Mapping[str, Copy], dataset: str) ->
     letters = LetterStore(config.spool / FILE, config.region)
     name = follower(config) if said.changes == "slot" else ""
     following = Following(
-        name, said.interval_s, None, letters, max_age_s=said.max_age_s, check_interval_s=said.check_interval_s
+        name, said.interval_s, letters, max_age_s=said.max_age_s, check_interval_s=said.check_interval_s
     )
     return WarmIndex(copy, index_folder(config.spool, dataset), following)
 

@@ -4,8 +4,9 @@
                  └──► where that cannot be: follow the changes from now on, scan, install ──► the index
 
 Between sweeps the index keeps up, so that a sweep has little to catch up with and the source little to keep; then it is
-compacted and checked, too. Whatever is wrong with following is never a wrong answer: it is a scan, with a note that says
-why, or an error. A sweep may say that it takes an index of some age; where nobody tells changes, that is all there is.
+compacted and checked, too. Whatever is wrong with following is never a wrong answer: it is a scan, with a note that
+says why, or an error. A sweep may say that it takes an index of some age; where nobody tells changes, there is nothing
+else.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import hashlib
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Self
@@ -31,7 +32,6 @@ from edge_agent.index.changes import Reached
 from edge_agent.index.compaction import compact
 from edge_agent.index.durable import DurableIndex
 from edge_agent.index.manifest import Unusable
-from edge_agent.index.rest import RestKey
 from edge_agent.index.state import Identity, State
 from edge_agent.letters.refreshed import RefreshLetters
 from edge_agent.letters.store import LetterStore
@@ -54,13 +54,12 @@ class Following:
     """How a dataset's changes are followed: who does (region and agent), and how often in the background, in seconds.
 
     ``name`` "": nobody tells changes; then the index is used up to an age of ``max_age_s`` by sweeps that do not say.
-    ``check_interval_s`` lies between two pieces of the self-check; 0: there is none. ``rest_key`` encrypts the index at
-    rest. ``letters`` keeps the dead letters of changed rows.
+    ``check_interval_s`` lies between two pieces of the self-check; 0: there is none. ``letters`` keeps the dead letters
+    of changed rows.
     """
 
     name: str
     interval_s: float = INTERVAL_S
-    rest_key: RestKey | None = None
     letters: LetterStore | None = None
     max_age_s: float = 3_600.0
     check_interval_s: float = 60.0
@@ -75,7 +74,7 @@ class WarmIndex:
         self.interval_s = following.interval_s
         self._following = following
         self._busy = threading.Lock()
-        self._index = DurableIndex.open(folder, identity_of(copy), key=following.rest_key, digester=copy.digester)
+        self._index = DurableIndex.open(folder, identity_of(copy), key=copy.rest_key, digester=copy.digester)
         self._connected: Connected | None = None
         self._told = ""
         self._check = SelfCheck(copy, self._index, self._catch_up if following.name else None)
@@ -97,15 +96,31 @@ class WarmIndex:
         began = time.monotonic()
         with self._busy:
             try:
-                return self._fresh(began, freshness)
+                return self._fresh(began, freshness, letters)
             except (RescanNeeded, Unusable) as why:
                 if not freshness.rescan and not self._index.why_not:
                     return self._as_built(False, began, (f"used as it is, nothing was scanned: {why.message}",))
                 _log.info("index is built anew", dataset=self.copy.profile.dataset, reason=why.message)
                 return self._scanned(executor, spool, progress, letters, why.message)
 
-    def _fresh(self, began: float, freshness: Freshness) -> Built:
-        """The index without a scan. Raises RescanNeeded, Unusable."""
+    def rebuilt(
+        self,
+        executor: Callable[[], AbstractContextManager[Executor]],
+        progress: Callable[[Progress], None],
+        letters: SweepLetters,
+    ) -> Built:
+        """The index from a new scan. Raises ConfigError, also where its changes cannot be followed, or SourceError."""
+        with self._busy:
+            if self._following.name:
+                self._source.check()
+            before = "" if self._index.why_not else self._index.view().state.sums_file
+            built = self._scanned(executor, self._index.scan_folder, progress, letters, "it was asked for")
+            if self._index.why_not or self._index.view().state.sums_file == before:
+                raise SourceError(f"the index stays as it was: {'; '.join(built.notes)}", retryable=True)
+            return built
+
+    def _fresh(self, began: float, freshness: Freshness, letters: SweepLetters) -> Built:
+        """The index without a scan. Raises RescanNeeded, Unusable; SchemaDrift, as a scan would."""
         state, age_s = self._index.view().state, self._index.age_s()
         if state.faults:
             raise RescanNeeded(f"the index is in doubt: {state.faults[0].place}: {state.faults[0].reason}")
@@ -117,6 +132,7 @@ class WarmIndex:
         if not followed:
             raise RescanNeeded(f"the index is {age_s:,.0f} s old, and nobody tells what has changed")
         done = self._refreshed(proven=True)
+        letters.described(self._open().connector, self.copy.binding)
         note = f"refreshed from {done.changes} changes of {done.keys} keys, nothing was scanned"
         return self._as_built(done.point, began, (note,))
 
@@ -217,8 +233,14 @@ class WarmIndex:
         mark, not_followed = self._started() if self._following.name else (None, ())
         stays = mark is not None or not self._following.name
         into = self._index.scan_folder if stays else spool
-        with executor() as running:
-            built = build_index(self.copy, running, into, progress, letters, self._following.rest_key)
+        try:
+            with executor() as running:
+                built = build_index(self.copy, running, into, progress, letters)
+        except BaseException:
+            if mark is not None:  # nothing would be read of what it keeps until the next sweep
+                with suppress(ParitreeError):
+                    self._open().source.stop()
+            raise
         notes = (*built.notes, f"scanned, as changes alone do not do: {why}", *not_followed)
         if not stays or built.scan is None:
             return replace(built, notes=notes)

@@ -33,7 +33,10 @@ TAG_BYTES: Final = 16
 BLOCKS_KEPT: Final = 16
 """Opened blocks that a file keeps: 1 MiB. Neighbouring look-ups share blocks, and a file has eight sections."""
 KEY_BYTES: Final = 32
+NONCE_BYTES: Final = 12
 _PERSON: Final = b"paritree-at-rest"
+_ALONE: Final = b"no file"
+"""In place of a file's salt, which is longer."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -59,6 +62,20 @@ class RestKey:
     def cipher(self, salt: bytes) -> AESGCM:
         """The cipher of one file."""
         return AESGCM(blake2b(salt, key=self.secret, digest_size=KEY_BYTES, person=_PERSON).digest())
+
+    def sealed(self, content: bytes, about: bytes) -> bytes:
+        """A few bytes by themselves, bound to what they are about: nonce and ciphertext."""
+        nonce_ = os.urandom(NONCE_BYTES)
+        return nonce_ + self.cipher(_ALONE).encrypt(nonce_, content, about)
+
+    def opened(self, sealed: bytes, about: bytes, where: str) -> bytes:
+        """What :meth:`sealed` made. Raises ConfigError."""
+        try:
+            return self.cipher(_ALONE).decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], about)
+        except (InvalidTag, ValueError):
+            raise ConfigError(
+                f"{where} was encrypted under another key", next_step="name the at_rest_key that it was made under"
+            ) from None
 
     def __repr__(self) -> str:
         return "RestKey(…)"

@@ -132,6 +132,21 @@ def read_view(disk: Disk, digester: str, identity: Identity | None = None) -> Vi
     return View(state, open_runs(disk, runs_of(state), {}), digester)
 
 
+def is_locked(folder: Path) -> bool:
+    """Whether a process has the index open for writing."""
+    try:
+        handle = os.open(folder / LOCK, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
 def locked(folder: Path) -> int:
     """A handle that locks the folder for writing, which is made if need be. Raises ConfigError."""
     try:

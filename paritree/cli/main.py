@@ -25,6 +25,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "findings": "List what a sweep found.",
     "dlq": "List, show, try again or discard what could not be compared.",
     "agent": "Run a region's agent; resolve tokens and name buckets in its region.",
+    "index": "Show, verify and rebuild the indexes that an agent keeps.",
     "coordinator": "Run the coordinator.",
     "doctor": "Check connections, privileges, types and keys, and print the fix.",
     "pki": "Make and show certificates and keys.",

@@ -267,6 +267,11 @@ class AgentConfig(FileSettings):
     """How datasets are cut into buckets, by dataset and name: ``[scopes.DATASET.NAME]``."""
     refresh: RefreshesConfig = Field(default_factory=dict)
     """Datasets whose index outlives sweeps and follows its table's changes: ``[refresh.DATASET]``."""
+    at_rest_key: SecretSpec | None = None
+    """Where the key is that encrypts runs, indexes and the token book in the spool (64 hex digits); default: not.
+
+    It stays in this region and is no other key; a new one means that indexes are built anew.
+    """
     shard_rows: int = Field(default=SHARD_ROWS, ge=1, le=100_000_000)
     """Rows of one shard's task."""
     statement_timeout_s: float | None = Field(default=None, ge=1, le=86_400, allow_inf_nan=False)
