@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Final
@@ -25,6 +27,7 @@ from paritree.core.sketch import empty_probe, empty_sketch
 
 FOLDER: Final = Path(tempfile.mkdtemp(prefix="paritree-fuzz-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
 """In memory: a file is written for every input."""
+atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)
 REST: Final = RestKey.of("5a" * 32, "fuzzing")
 
 
