@@ -112,3 +112,15 @@ def test_a_client_without_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PARITREE_CLIENT_ADRESS", "host:1")
     with pytest.raises(ConfigError, match=r"PARITREE_CLIENT_ADRESS overrides nothing"):
         load_client(None, flags)
+
+
+def test_what_readme_shows_of_a_coordinators_file_is_understood(tmp_path: Path) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    shown = next(block for block in readme.split("```toml\n")[1:] if block.startswith("[store]")).split("```", 1)[0]
+    file = tmp_path / "coordinator.toml"
+    files = "".join(f'{name} = "{name}.pem"\n' for name in ("cert", "key", "ca"))
+    file.write_text(f'datasets = "datasets.toml"\n{files}{shown}')
+    config = load_coordinator(file)
+    assert (config.store.wait_s, config.store.lease_s) == (1e9, 15.0)
+    assert config.region_rates["eu"].sweeps_max == 1
+    assert config.rates.requests_per_s is None
