@@ -11,19 +11,17 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from edge_agent.build import Copy
 from edge_agent.connectors.changes import KEYS_MAX, ChangeBatch, ChangeSource, Mark, RescanNeeded
 from edge_agent.connectors.contract import LOOKUP_KEYS, Connector, Position
 from edge_agent.digesters import open_digester
 from edge_agent.index.changes import Changes, Reached, Refreshable
+from edge_agent.index.digests import firsts
 from edge_agent.letters.refreshed import RefreshLetters
 from paritree.core.digester import DigestBatch, Digester
 from paritree.core.display import key_values
-from paritree.core.leaves import U8
 from paritree.core.placed import Placed
 from paritree.core.profile import Profile
 
@@ -127,9 +125,9 @@ class Refresher:
             raise RescanNeeded(f"a changed key of dataset {self._copy.profile.dataset} cannot be read")
         if self._ruled:
             return Changes.of(asked.key_digests, self._ruled_rows(asked))
-        firsts = _firsts(asked.key_digests)
-        distinct = keys if len(firsts) == keys.num_rows else keys.take(pa.array(firsts))
-        changes = Changes.of(asked.key_digests[firsts], self._plain_rows(distinct))
+        once = firsts(asked.key_digests)
+        distinct = keys if len(once) == keys.num_rows else keys.take(pa.array(once))
+        changes = Changes.of(asked.key_digests[once], self._plain_rows(distinct))
         self._settle(locator.as_py() for locator in asked.locators)
         return changes
 
@@ -160,17 +158,6 @@ class Refresher:
             for batch in self._connector.lookup(self._copy.binding, values[first : first + LOOKUP_KEYS]):
                 yield self._digested(batch)
         self._settle(locators)
-
-
-def _firsts(digests: U8) -> NDArray[np.int64]:
-    """One place of each distinct digest, in the order of the digests."""
-    words = np.ascontiguousarray(digests).view(">u8").reshape(-1, 2).astype(np.uint64)
-    order = np.lexsort((words[:, 1], words[:, 0]))
-    words = words[order]
-    first = np.ones(len(order), bool)
-    first[1:] = (words[1:] != words[:-1]).any(axis=1)
-    found: NDArray[np.int64] = order[first]
-    return found
 
 
 def _key_profile(profile: Profile) -> Profile:

@@ -29,12 +29,26 @@ def as_digests(keys: Iterable[bytes] | U8) -> U8:
 
 def distinct(digests: U8) -> U8:
     """Each digest once, ascending."""
+    return np.ascontiguousarray(digests)[firsts(digests)]
+
+
+def firsts(digests: U8) -> NDArray[np.int64]:
+    """One place of each distinct digest, in the order of the digests.
+
+    Sorting by the first half alone is several times as fast, and the second half hardly ever matters.
+    """
     high, low = digest_words(digests)
-    order = np.lexsort((low, high))
-    high, low = high[order], low[order]
+    order = np.argsort(high)
+    sorted_high, sorted_low = high[order], low[order]
+    same = sorted_high[1:] == sorted_high[:-1]
+    if (same & (sorted_low[1:] != sorted_low[:-1])).any():
+        order = np.lexsort((low, high))
+        sorted_high, sorted_low = high[order], low[order]
+        same = (sorted_high[1:] == sorted_high[:-1]) & (sorted_low[1:] == sorted_low[:-1])
     first = np.ones(len(order), bool)
-    first[1:] = (high[1:] != high[:-1]) | (low[1:] != low[:-1])
-    return np.ascontiguousarray(digests)[order[first]]
+    first[1:] = ~same
+    found: NDArray[np.int64] = order[first]
+    return found
 
 
 def places(known: U8, asked: U8) -> NDArray[np.int64]:

@@ -38,6 +38,7 @@ def child(url: str, folder: Path) -> None:
     from edge_agent.connectors.contract import Source
     from edge_agent.connectors.registry import connect
     from edge_agent.executors import SerialExecutor
+    from edge_agent.index.compaction import compact
     from edge_agent.index.durable import DurableIndex
     from edge_agent.index.state import Identity
     from edge_agent.refresh import Refresher, reached_of
@@ -68,7 +69,10 @@ def child(url: str, folder: Path) -> None:
             for line in sys.stdin:
                 said = line.split()
                 if said[0] == "refresh":
-                    say(timed(lambda: refresher.refresh(proven=True)))
+                    done = timed(lambda: refresher.refresh(proven=True))
+                    while compact(index):  # an agent does it between two refreshes
+                        pass
+                    say(done)
                 elif said[0] == "follow":
                     say(followed(refresher, float(said[1])))
                 else:

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 
 from edge_agent.index.difference import Difference, _sorted_difference, difference
+from edge_agent.index.digests import distinct, firsts
 from edge_agent.index.entries import Entries
 
 KEYS = 40
@@ -44,3 +45,14 @@ def test_single_rows_are_compared_as_any_rows(rows: int, locators: bool) -> None
         wanted = entries(rng, int(rng.integers(0, rows + 1)), signed=False, locators=locators)
         ways = [way(held, wanted, KEYS) for way in (difference, _sorted_difference)]
         assert said(ways[0], held, wanted) == said(ways[1], held, wanted)
+
+
+def test_digests_are_told_apart_by_both_halves() -> None:
+    rng = np.random.default_rng(1)
+    for _ in range(200):
+        digests = rng.integers(0, 2, (int(rng.integers(0, 40)), 16), dtype=np.uint8) * rng.integers(
+            0, 2, (1, 16), dtype=np.uint8
+        )
+        wanted = sorted({digest.tobytes() for digest in digests})
+        assert [digest.tobytes() for digest in distinct(digests)] == wanted
+        assert [digests[place].tobytes() for place in firsts(digests)] == wanted
