@@ -17,7 +17,7 @@ from paritree.core import limits
 from paritree.core.findings import Finding, Judged, Kind
 from paritree.core.messages import Ready
 from paritree.core.node import Node
-from paritree.core.pairs import closest
+from paritree.core.pairs import Pair, closest
 
 EXAMPLES_MAX: Final = 20
 """Findings of the sample that the report shows in full."""
@@ -73,12 +73,16 @@ def held(ready: Ready) -> int:
 
 
 def _distance(ready: Ready, reference: Ready) -> int:
-    """About how many keys differ: by the probes, and at least by the counts."""
+    """About how many keys differ: by the probes' estimate, and at least by the counts; or as the probes solve it."""
     if (ready.rows, ready.root_r, ready.root_r2) == (reference.rows, reference.root_r, reference.root_r2):
         return 0
     estimate = ready.probe.minus(reference.probe).estimate
     at_least = max(abs(held(ready) - held(reference)), 1)
-    return min(max(round(estimate), at_least), held(ready) + held(reference))
+    distance = min(max(round(estimate), at_least), held(ready) + held(reference))
+    if distance > limits.SUSPECTS_MAX:  # or a few keys, each of which is there very often
+        solved = Pair(ready.probe, reference.probe)
+        distance = len(solved.ks) if solved.decoded.complete else distance
+    return distance
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,6 +73,12 @@ def test_crowded_regions_are_apart_whatever_their_probes_say():
     assert len(everyone.differing) == 1
 
 
+def test_few_keys_that_are_there_very_often_are_few():
+    rows = base()
+    assert far_apart(readies(a=rows, b=rows + rows[:3] * 500)) is None
+    assert far_apart(readies(a=rows, b=rows * 2)) is not None
+
+
 def test_rows_without_a_readable_key_count_as_held():
     rows = base()
     ready = readies(a=rows, b=rows[:100])

@@ -12,6 +12,8 @@ import pytest
 
 from coordinator.sweep import Surroundings
 from paritree.core import limits
+from paritree.core.profile import Profile
+from paritree.core.types import parse_type
 
 Row = tuple[Any, ...]
 ROWS = 3_000
@@ -143,6 +145,18 @@ def test_rows_without_a_readable_key_are_no_loss(memory_regions, rows):
     assert {v["verdict"] for v in report["verdicts"]} == {"unknown"}
     assert report["findings"] == []
     assert any("dead letters without a readable key" in v["reason"] for v in report["verdicts"])
+
+
+def test_a_drift_within_the_tolerance_is_no_finding_and_not_equal_beyond_the_sample(memory_regions):
+    kinds = {"id": "int", "name": "text", "amount": {"type": "decimal", "tolerance": "0.1"}}
+    regions = memory_regions()
+    regions.profile = Profile("orders", ("id",), {name: parse_type(kind) for name, kind in kinds.items()})
+    regions.add("a", [(i, "n", f"{i / 100:.2f}") for i in range(ROWS)])
+    regions.add("b", [(i, "n", f"{i / 100 + 0.1:.2f}") for i in range(ROWS)])
+    report = regions.sweep()
+    assert [v["verdict"] for v in report["verdicts"]] == ["unknown"]
+    assert "agree within a tolerance" in report["verdicts"][0]["reason"]
+    assert report["findings"] == []
 
 
 def test_a_region_that_cannot_write_its_keys_is_still_compared(memory_regions, rows):

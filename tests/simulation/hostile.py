@@ -29,6 +29,13 @@ def _words(chance: random.Random, words: np.ndarray) -> np.ndarray:
     return changed
 
 
+def _column(chance: random.Random, sums: np.ndarray, word: int) -> np.ndarray:
+    """One of the cells of a sketch has another S1, S2 or S3."""
+    cells = sums.reshape(-1, 3).copy()
+    cells[:, word] = _words(chance, cells[:, word])
+    return cells.reshape(-1)
+
+
 def _cut(chance: random.Random, words: np.ndarray) -> np.ndarray:
     return words[: chance.randrange(len(words))] if len(words) else words
 
@@ -97,7 +104,8 @@ LIES: Final[dict[str, tuple[type, Lie]]] = {
     "other header": (m.Ready, lambda c, b: replace(b, header=_other_header(c, b.header))),
     "wrong sums": (m.Children, lambda c, b: replace(b, sums=_words(c, b.sums))),
     "few sums": (m.Children, lambda c, b: replace(b, sums=_cut(c, b.sums))),
-    "wrong cell": (m.Sketched, lambda c, b: replace(b, sums=_words(c, b.sums))),
+    "wrong cell": (m.Sketched, lambda c, b: replace(b, sums=_column(c, b.sums, 0))),
+    "wrong product": (m.Sketched, lambda c, b: replace(b, sums=_column(c, b.sums, c.randint(1, 2)))),
     "other salt": (m.Sketched, lambda c, b: replace(b, sums=np.roll(b.sums, 3 * c.randint(1, 5)))),
     "other size": (m.Sketched, lambda c, b: replace(b, sums=np.tile(b.sums, 2))),
     "empty sketch": (m.Sketched, lambda c, b: replace(b, sums=np.zeros_like(b.sums))),

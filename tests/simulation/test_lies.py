@@ -16,11 +16,12 @@ from simulation.world import World, planted, simulate
 
 from paritree.core.planner import Form
 
-SKETCHED = {"wrong cell", "other salt", "other size", "empty sketch"}
+SKETCHED = {"wrong cell", "wrong product", "other salt", "other size", "empty sketch"}
 LISTED = {"a row less", "a row twice", "out of order", "other rows", "rows elsewhere"}
 SUMMED = {"wrong sums", "few sums"}
 KEPT = {
     "other probe",  # a cell that is not its S1 costs a sketch more
+    "wrong product",  # the sketch does not come clean, and lists follow
     "other pulls",  # the estimate is wrong, and nothing rests on it
     "dead letters",  # keys that it lacks are unknown
     "out of order",  # lists have no order

@@ -99,7 +99,7 @@ def planted(rng: random.Random, regions: int, rows: int, changes: int) -> dict[s
         elif what == 2:
             del table[at]
         elif what == 3:
-            table.append(table[at])
+            table += [table[at]] * rng.choice([1, 1, 1, 20])
         else:
             table.append((10_000 + number, "new", "1.00"))
     return tables
