@@ -13,9 +13,14 @@ from connectors.pg_case import PgCase
 from connectors.pg_follow import Background
 from servers.postgresql import PostgresqlServer
 
+from edge_agent.build import build_index
 from edge_agent.connectors.postgresql import slot
+from edge_agent.executors import SerialExecutor
+from edge_agent.letters.store import LetterStore
+from edge_agent.letters.sweep import SchemaDrift, SweepLetters
 from edge_agent.refresh import Refresher
 from paritree.core.errors import ConfigError, SourceError
+from paritree.core.messages import Progress
 from paritree.core.types import parse_type
 
 pytestmark = pytest.mark.servers
@@ -127,6 +132,31 @@ def test_an_open_transaction_keeps_the_following_from_beginning(warm: Warm, monk
     other.close()
     warm.check()
     assert not scanned(warm.check())
+
+
+def test_a_scan_that_fails_leaves_no_slot(warm: Warm) -> None:
+    def cancelled(_: Progress) -> None:
+        raise SourceError("nobody wants it any more")
+
+    letters = SweepLetters(None, warm.copy.profile, warm.copy.keys, "")
+    with pytest.raises(SourceError, match="nobody wants"):
+        warm.index.built(SerialExecutor, warm.folder / "sweep", cancelled, letters)
+    slots = "SELECT FROM pg_replication_slots WHERE database = current_database()"
+    assert warm.pg.admin.execute(slots).fetchall() == []
+    assert scanned(warm.check())
+
+
+def test_a_table_that_became_another_is_not_compared(warm: Warm) -> None:
+    """As a scan says it, so does a refresh: what was declared is no longer what is there."""
+    store = LetterStore(warm.folder / "letters.db", "eu")
+    letters = SweepLetters(store, warm.copy.profile, warm.copy.keys, "s1")
+    warm.index.built(SerialExecutor, warm.folder / "sweep", lambda _: None, letters)
+    warm.pg.run("ALTER TABLE orders ADD COLUMN more text DEFAULT 'x'")
+    with pytest.raises(SchemaDrift) as refreshed:
+        warm.index.built(SerialExecutor, warm.folder / "sweep", lambda _: None, letters)
+    with pytest.raises(SchemaDrift) as scanned_anew:
+        build_index(warm.copy, SerialExecutor(), warm.folder / "cold", lambda _: None, letters)
+    assert refreshed.value.message == scanned_anew.value.message
 
 
 def test_the_background_keeps_up_and_a_sweep_finds_little_to_do(warm: Warm) -> None:
