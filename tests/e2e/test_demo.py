@@ -22,7 +22,8 @@ def normal(line: str) -> str:
     """A line without what differs from run to run: times, sizes, versions, places, process ids, and widths."""
     line = re.sub(r"version [0-9a-f]{16}", "version V", line)
     line = re.sub(r"\[ *[\d.]+ s\]", "[T]", line)
-    line = re.sub(r"[\d.]+ (s\b|KiB|%)", r"N \1", line)
+    line = re.sub(r"[\d.]+ (KiB|B)\b", "N B", line)
+    line = re.sub(r"[\d.]+ (s\b|%)", r"N \1", line)
     line = re.sub(r"[\d,]+ bytes( of +[\d,]+)?", "N bytes", line)
     line = re.sub(r" in (DIR|/\S+)$", " in DIR", line)
     return re.sub(r" {2,}", "  ", line).rstrip()
