@@ -69,7 +69,7 @@ def status(place: Place) -> dict[str, Any]:
     said: dict[str, Any] = {"dataset": place.dataset, "folder": str(place.folder), "in_use": is_locked(place.folder)}
     try:
         view = place.view()
-    except Unusable as why:
+    except SourceError as why:  # none, a damaged one, or one under another key
         return {**said, "state": "none", "reason": why.message}
     state = view.state
     checked = [shard.checked_at for shard in state.scanned]
@@ -100,7 +100,7 @@ def verify(place: Place) -> dict[str, Any]:
     """Read every run and count everything anew; what is found is remembered in the index where nobody has it open."""
     try:
         view = place.view()
-    except Unusable as why:
+    except SourceError as why:  # none, a damaged one, or one under another key
         return {"dataset": place.dataset, "ok": False, "runs": 0, "rows": 0, "faults": [_fault("", why.message)]}
     faults = list(_damaged(view))
     if not faults:

@@ -20,7 +20,7 @@ HELP_S_MAX = 0.4
 HEAVY = ("numpy", "pyarrow", "dask", "distributed", "grpc", "sqlalchemy", "pydantic", "structlog", "rich", "numba")
 EXPECTED = [
     *("demo", "init", "diff", "sweep", "status", "findings", "dlq"),
-    *("agent", "coordinator", "doctor", "pki", "conformance"),
+    *("agent", "index", "coordinator", "doctor", "pki", "conformance"),
 ]
 
 
