@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -107,8 +107,7 @@ def build_index(
             def tell() -> None:  # and be told, by an exception, that nobody wants the rest
                 progress(Progress(len(gathered.runs), snapshots.total, gathered.rows))
 
-            resumption.begun(snapshots, gathered)
-            tell()
+            resumption.begun(snapshots, gathered, tell)
             watch = LoadWatch(copy.throttle, lambda: load_of(copy, connector), alive=tell)
             results = snapshots.results(
                 executor,
@@ -117,21 +116,14 @@ def build_index(
                 connections=connections_of(copy.source.url, copy.throttle.connections_max),
                 before=watch.wait,
             )
-            for result in results:
-                letters.take(result.run_path)
-                gathered.add(result)
-                resumption.scanned(snapshots, result, gathered.runs[result.shard], gathered.scanned[-1].as_of)
+            for _ in _taken(results, gathered, letters, resumption, snapshots):
                 tell()
-            if len(gathered.runs) != snapshots.given + resumption.runs:
-                raise InvariantBroken(f"{snapshots.given} shards were scanned into {len(gathered.runs)} runs")
             position = snapshots.position()
             demand_same_schema()
         if copy.binding.bucket is None:  # a letter outside of the bucket was not read again
             letters.scanned()
         waited = gathered.waited + Waited(load_s=watch.waited_s)
         unheld = "" if schema.consistent else "shards were read one after the other, not from one snapshot"
-        # Of rows that were read twice the older version is in its run: good for one sweep, not for an index that stays.
-        lasting = not resumption.runs or len(snapshots.plans) == 1
         built = Built(
             index=gathered.index(copy.digester),
             position=position,
@@ -141,10 +133,26 @@ def build_index(
             shards=len(gathered.runs),
             notes=tuple(filter(None, (unheld, snapshots.note(), waited.note(), unasked(connector, copy.binding)))),
             waited=waited,
-            scan=gathered.scan(snapshots.plans[0]) if lasting else None,
+            scan=gathered.scan(snapshots.plans[0]) if resumption.lasting(snapshots) else None,
         )
-        resumption.built(built.position, built.engine, built.scan_s, built.notes)
-        return built
+        return resumption.built(built)
+
+
+def _taken(
+    results: Iterable[ShardResult],
+    gathered: Gathered,
+    letters: SweepLetters,
+    resumption: Resumption,
+    snapshots: Snapshots[Any],
+) -> Iterator[None]:
+    """Add every shard's result to what is gathered; a turn for each."""
+    for result in results:
+        letters.take(result.run_path)
+        gathered.add(result)
+        resumption.scanned(snapshots, result, gathered.runs[result.shard], gathered.scanned[-1].as_of)
+        yield
+    if len(gathered.runs) != snapshots.given + resumption.runs:
+        raise InvariantBroken(f"{snapshots.given} shards were scanned into {len(gathered.runs)} runs")
 
 
 def built_before(copy: Copy, kept: Kept) -> Built | None:

@@ -9,13 +9,13 @@ again. Where an engine cannot tell what changed, finished shards count only whil
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from edge_agent.connectors.contract import Plan, Position
+from edge_agent.connectors.contract import Plan
 from edge_agent.index.rest import RestKey
 from edge_agent.index.run import Run
 from edge_agent.kept import Done, Kept
@@ -28,7 +28,7 @@ from paritree.core.errors import SourceError
 from paritree.core.leaves import leaf_sums
 
 if TYPE_CHECKING:
-    from edge_agent.build import Gathered
+    from edge_agent.build import Built, Gathered
 
 _log = structlog.get_logger("paritree.agent")
 
@@ -73,20 +73,19 @@ class Resumption:
         passes = 1 + max(done.number for done, _ in usable) // max(1, len(plan.shards))
         return Past(earlier, read_in, passes)
 
-    def begun(self, snapshots: Snapshots[Any], gathered: Gathered) -> None:
+    def begun(self, snapshots: Snapshots[Any], gathered: Gathered, tell: Callable[[], None]) -> None:
         """The plan is made: take the runs of before into the index, and remember how the table was cut."""
         shards = snapshots.plans[-1].shards
         for done, result in self._found:
             gathered.under_way[done.number] = shards[done.base], done.as_of
             gathered.add(result)
-        if self._kept is None:
-            return
-        if not self._found:
+        if self._kept is not None and not self._found:
             for ending in ("run", "letters"):
                 for left in self._kept.folder.glob(f"*.{ending}"):
                     left.unlink(missing_ok=True)
             self._kept.note_shards(shards)
         self._note_plans(snapshots.plans)
+        tell()
 
     def scanned(self, snapshots: Snapshots[Any], result: ShardResult, run: Run, as_of: float) -> None:
         """A shard was read into ``run``; its scan began at ``as_of``."""
@@ -96,11 +95,19 @@ class Resumption:
             dead = result.dead_keyed, result.dead_keyless, dict(result.reasons)
             self._kept.note_done(Done(number, number % of, snapshots.read_by, as_of, run.rows, run.checksum, *dead))
 
-    def built(self, position: Position, engine: str, scan_s: float, notes: Sequence[str]) -> None:
-        """Everything was read."""
+    def lasting(self, snapshots: Snapshots[Any]) -> bool:
+        """Whether an index that stays may be made from the scan.
+
+        Not where an earlier process read rows in a version that was read again: both are in the runs.
+        """
+        return not self._found or len(snapshots.plans) == 1
+
+    def built(self, built: Built) -> Built:
+        """Everything was read, into this; remembered."""
         if self._kept is not None:
-            said = {"position": position.text, "point": position.point, "engine": engine, "scan_s": scan_s}
-            self._kept.note_built({**said, "notes": list(notes)})
+            said = {"position": built.position.text, "point": built.position.point}
+            self._kept.note_built({**said, "engine": built.engine, "scan_s": built.scan_s, "notes": list(built.notes)})
+        return built
 
     def _note_plans(self, plans: Sequence[Plan]) -> None:
         while self._kept is not None and self._plans < len(plans):
