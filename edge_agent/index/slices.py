@@ -19,7 +19,7 @@ from edge_agent.index.marks import Reasons, is_taken, reason_of, shard_of
 from edge_agent.index.sorting import order_of
 from paritree.core.leaves import U8, U64, key_words, row_words
 
-SLICE_ROWS: Final = 1 << 20
+SLICE_ROWS: Final = 1 << 19
 """Rows of a slice, more or less: about 100 MB while it is worked on."""
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edge_agent.connectors.contract import Connector, Source
 from edge_agent.connectors.registry import connect
-from edge_agent.serve import agent_tls, leading_of, source_of
+from edge_agent.serve import agent_tls, leading_of, rest_key_of, source_of
 from edge_agent.upkeep import follower
 from paritree.cli.adhoc import Target, described, parse_target
 from paritree.config.agent import AgentConfig, Held, held, load_agent
@@ -109,6 +109,8 @@ def check_agent(path: Path) -> Iterator[Check]:
     yield Check(file, "agent file", "ok", f"region {config.region}, agent {config.name}")
     yield _tried(file, "certificates", lambda: _certificates(config))
     yield _tried(file, "master key", lambda: _master_key(config))
+    if config.at_rest_key is not None:
+        yield _tried(file, "at-rest key", lambda: "32 bytes" if rest_key_of(config) else "none")
     yield _tried(file, "spool", lambda: _spool(Path(config.spool)))
     yield _tried(file, "coordinator", lambda: asyncio.run(_coordinator(config)))
     try:
