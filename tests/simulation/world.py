@@ -75,8 +75,8 @@ class World:
 def world_of(seed: int) -> World:
     """2, 3, 5 or 8 regions, from no difference to all rows, in fair weather, rough weather or a storm."""
     rng = random.Random(seed)
-    regions = rng.choices([2, 3, 5, 8], [6, 6, 3, 1])[0]
-    rows = rng.choices([0, 1, 6, 40, 100], [1, 1, 4, 6, 4])[0]
+    regions = rng.choices([2, 3, 5, 8], [10, 10, 4, 1])[0]
+    rows = rng.choices([0, 1, 6, 24, 70], [1, 1, 5, 6, 3])[0]
     changes = rng.choice([0, 1, 3, rows // 8, rows // 2, rows])
     tables = planted(rng, regions, rows, changes)
     weather = rng.choices([FAIR, ROUGH, STORM], [4, 4, 2])[0]
@@ -133,7 +133,7 @@ class Region:
 
     def start(self) -> AgentSession:
         """A new process of the agent, which knows nothing of an earlier one but what is on its spool."""
-        copy = Copy(Source(self.store.url), PROFILE, BINDING, KEYS, 60, "plain")
+        copy = Copy(Source(self.store.url), PROFILE, BINDING, KEYS, 30, "plain")
         instance = f"i{self.rng.getrandbits(32):x}"
         service = Service(
             self.name,
