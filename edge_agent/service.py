@@ -177,6 +177,9 @@ class Service:
                 self._fences.admit(sweep_id, before.fence)
                 yield FENCED
                 return
+            if sweep_id not in self._sweeps and len(self._sweeps) >= SWEEPS_MAX:
+                yield Refusal(RefusalCode.BUSY, f"this agent has {SWEEPS_MAX} sweeps open", True, BUSY_S)
+                return
             sweep = self._sweeps.setdefault(sweep_id, opened)  # the same request may have come twice
             if sweep is opened:
                 sweep.fence = request.fence
@@ -208,8 +211,6 @@ class Service:
             )
         if begin.canonical_version != CANONICAL_VERSION:
             return Refusal(RefusalCode.CANONICAL_DIFFERS, f"this agent has canonical version {CANONICAL_VERSION}")
-        if len(self._sweeps) >= SWEEPS_MAX:
-            return Refusal(RefusalCode.BUSY, f"this agent has {SWEEPS_MAX} sweeps open", True, BUSY_S)
         header = Header(begin.dataset, copy.profile.profile_id, CANONICAL_VERSION, copy.keys.key_id, sweep_id)
         part = narrowed(copy, header, self._scopes.get(begin.dataset, {}), begin)
         if isinstance(part, Refusal):

@@ -12,8 +12,10 @@ import pytest
 from durable import ORDER, SWEEP_ID, Durable, store_url
 
 from coordinator.breakers import Breakers
+from coordinator.course import Surroundings
 from coordinator.gates import Gates, Rates
 from coordinator.store import Store
+from coordinator.sweep import Sweep, SweepOptions
 from edge_agent.connectors.memory.store import MemoryStore
 from paritree.core.budget import Budget
 from paritree.core.errors import ConfigError, PeerError
@@ -163,6 +165,27 @@ async def test_a_region_that_fails_three_sweeps_is_not_asked_in_the_fourth(durab
             else:
                 assert report["verdict"] == "different"
                 assert us["breakers"] == []
+
+
+async def test_an_overloaded_agent_slows_a_sweep_and_does_not_end_it(
+    durable: Callable[..., Durable], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The agent takes one sweep at a time: the second one is told when to come back, and has the same result."""
+    monkeypatch.setattr("edge_agent.service.SWEEPS_MAX", 1)
+    one = durable()
+    waited: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waited.append(seconds)
+        await asyncio.sleep(0.01)
+
+    around = Surroundings(sleep=sleep, jitter=lambda: 0.5)
+    options = SweepOptions(lag_max_s=0.0)
+    sweeps = [Sweep(one.profile, ["eu", "us"], one.watched, f"s{n}", options, around) for n in range(3)]
+    reports = await asyncio.wait_for(asyncio.gather(*(sweep.run() for sweep in sweeps)), 30.0)
+    assert [report["verdict"] for report in reports] == ["different"] * 3
+    assert waited.count(10.5) >= 2  # as long as the agent said, and something by chance
+    assert all(region["compared"] for report in reports for region in report["regions"])
 
 
 # --- waiting in line ------------------------------------------------------------------------------------------------
