@@ -105,7 +105,9 @@ class Service:
         self._fences = Fences()
         self._reopening = asyncio.Lock()
         self._ending: dict[str, asyncio.Event] = {}
-        self._books = {name: TokenBook(spool / folder_name(name) / "tokens", copy.rest_key) for name, copy in copies.items()}
+        self._books = {
+            name: TokenBook(spool / folder_name(name) / "tokens", copy.rest_key) for name, copy in copies.items()
+        }
 
     def hello(self) -> Hello:
         """Who this agent is and what it serves."""
