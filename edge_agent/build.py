@@ -33,6 +33,7 @@ from paritree.core.errors import InvariantBroken
 from paritree.core.leaves import LeafSums
 from paritree.core.messages import DeadLetters, Progress
 from paritree.core.profile import Binding, Profile
+from paritree.core.schema import TableSchema
 from paritree.core.sketch import Probe, empty_probe
 
 OTHER_REASONS = "other reasons"
@@ -86,8 +87,7 @@ def build_index(
 ) -> Built:
     """Scan every shard into runs below ``spool``; ``letters`` keeps the dead letters (None: they are counted only).
 
-    ``kept`` remembers what was read, for whoever builds the same again after an interruption: then the rest is read,
-    and of what had been read the rows that changed since.
+    ``kept`` remembers what was read: after an interruption the rest is read, and the rows that changed since.
     Raises ConfigError before any scan, SourceError during it; SchemaDrift where the table is another one than before.
     """
     began = time.monotonic()
@@ -123,7 +123,7 @@ def build_index(
         if copy.binding.bucket is None:  # a letter outside of the bucket was not read again
             letters.scanned()
         waited = gathered.waited + Waited(load_s=watch.waited_s)
-        unheld = "" if schema.consistent else "shards were read one after the other, not from one snapshot"
+        notes = (unheld(schema), snapshots.note(), waited.note(), unasked(connector, copy.binding))
         built = Built(
             index=gathered.index(copy.digester),
             position=position,
@@ -131,11 +131,16 @@ def build_index(
             engine=connector.engine,
             scan_s=time.monotonic() - began,
             shards=len(gathered.runs),
-            notes=tuple(filter(None, (unheld, snapshots.note(), waited.note(), unasked(connector, copy.binding)))),
+            notes=tuple(filter(None, notes)),
             waited=waited,
             scan=gathered.scan(snapshots.plans[0]) if resumption.lasting(snapshots) else None,
         )
         return resumption.built(built)
+
+
+def unheld(schema: TableSchema) -> str:
+    """What to say of a source that has no snapshot of all its shards."""
+    return "" if schema.consistent else "shards were read one after the other, not from one snapshot"
 
 
 def _taken(
