@@ -1,6 +1,7 @@
 """How far a sweep's scan is, beside its runs, so that a restarted agent goes on and reads no finished shard again.
 
-    <dataset>/<sweep>/progress    records, appended one by one: length (u32), BLAKE2b-64 of the content, MessagePack
+    <dataset>/<sweep>/progress    records, appended one by one: length (u32), BLAKE2b-64 of the content, the content:
+                                  MessagePack, sealed where the spool is encrypted at rest
     <dataset>/<sweep>/NNNNNN.run  the runs that it names
 
     begun     what is scanned, and the request for it; anything else than that begins a new file
@@ -29,12 +30,14 @@ from typing import Any, Final
 from msgpack import packb, unpackb
 
 from edge_agent.connectors.contract import Shard
-from paritree.core.errors import SourceError
+from edge_agent.index.rest import RestKey
+from paritree.core.errors import ConfigError, SourceError
 
 NAME: Final = "progress"
 FORMAT: Final = 1
 KEPT_S: Final = 86_400.0
 """A sweep that nobody went on with for a day is given up: its rows are too old to be worth comparing."""
+_ABOUT: Final = b"progress"
 _FRAME: Final = struct.Struct("<I8s")
 
 
@@ -58,9 +61,10 @@ class Done:
 
 @dataclass(slots=True)
 class Kept:
-    """The progress of one sweep in ``folder``. Without ``identity`` it is only read."""
+    """The progress of one sweep in ``folder``, sealed under ``rest_key``. Without ``identity`` it is only read."""
 
     folder: Path
+    rest_key: RestKey | None = None
     identity: bytes = b""
     request: bytes = b""
     letters_since_us: int = 0
@@ -72,15 +76,15 @@ class Kept:
     revealed: int = 0
 
     @classmethod
-    def read(cls, folder: Path) -> Kept | None:
-        """What an earlier process left there; None where there is nothing of use."""
-        kept = cls(folder)
+    def read(cls, folder: Path, rest_key: RestKey | None = None) -> Kept | None:
+        """What an earlier process left there; None where there is nothing of use, or it is under another key."""
+        kept = cls(folder, rest_key)
         try:
             data = (folder / NAME).read_bytes()
         except OSError:
             return None
         whole = 0
-        for kind, values, end in _records(data):
+        for kind, values, end in _records(data, rest_key):
             kept._take(kind, values)
             whole = end
         if whole < len(data):  # what follows a torn record could not be read
@@ -89,13 +93,15 @@ class Kept:
         return kept if kept.identity else None
 
     @classmethod
-    def open(cls, folder: Path, identity: bytes, request: bytes, letters_since_us: int) -> Kept:
+    def open(
+        cls, folder: Path, identity: bytes, request: bytes, letters_since_us: int, rest_key: RestKey | None = None
+    ) -> Kept:
         """Go on with what is there, if it is of the same scan; else begin. Raises SourceError for a full spool."""
-        found = cls.read(folder)
+        found = cls.read(folder, rest_key)
         if found is not None and found.identity == identity:
             return found
         discard(folder)
-        kept = cls(folder)
+        kept = cls(folder, rest_key)
         begun = {"format": FORMAT, "identity": identity, "request": request, "letters_since_us": letters_since_us}
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         kept._add("begun", begun)
@@ -128,6 +134,8 @@ class Kept:
     def _add(self, kind: str, values: Any) -> None:
         self._take(kind, values)
         content = packb([kind, values])
+        if self.rest_key is not None:
+            content = self.rest_key.sealed(content, _ABOUT)
         frame = _FRAME.pack(len(content), hashlib.blake2b(content, digest_size=8).digest())
         path = self.folder / NAME
         try:
@@ -160,15 +168,19 @@ class Kept:
                 self.revealed = values
 
 
-def _records(data: bytes) -> Iterator[tuple[str, Any, int]]:
-    """Each whole record and where it ends."""
+def _records(data: bytes, rest_key: RestKey | None) -> Iterator[tuple[str, Any, int]]:
+    """Each whole record and where it ends, up to the first that is torn or under another key."""
     at = 0
     while at + _FRAME.size <= len(data):
         length, digest = _FRAME.unpack_from(data, at)
         content = data[at + _FRAME.size : at + _FRAME.size + length]
         if len(content) != length or hashlib.blake2b(content, digest_size=8).digest() != digest:
             return
-        kind, values = unpackb(content, strict_map_key=False)
+        try:
+            opened = content if rest_key is None else rest_key.opened(content, _ABOUT, NAME)
+            kind, values = unpackb(opened, strict_map_key=False)
+        except (ConfigError, ValueError, TypeError):
+            return
         at += _FRAME.size + length
         yield kind, values, at
 

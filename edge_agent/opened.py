@@ -76,7 +76,7 @@ class OpenSweep:
     def keep(self, begin: Begin, letters_since_us: int) -> Kept:
         """The record of its scan on the spool, begun or gone on with. Raises SourceError."""
         request = codec.encode_to_agent(Request(0, self.header.sweep_id, begin, 1.0))
-        self.kept = kept = Kept.open(self.spool, self.identity, request, letters_since_us)
+        self.kept = kept = Kept.open(self.spool, self.identity, request, letters_since_us, self.copy.rest_key)
         if self.fence > kept.fence:
             kept.note_fence(self.fence)
         return kept

@@ -174,7 +174,7 @@ class Service:
             if isinstance(opened, Refusal):
                 yield opened
                 return
-            before = await asyncio.to_thread(Kept.read, opened.spool)
+            before = await asyncio.to_thread(Kept.read, opened.spool, opened.copy.rest_key)
             if before is not None and before.fence > request.fence:
                 self._fences.admit(sweep_id, before.fence)
                 yield FENCED
@@ -230,11 +230,11 @@ class Service:
     async def _reopened(self, request: Request) -> OpenSweep | Refusal:
         """The sweep as an earlier process had built it; a Refusal where that is not to be had, or not for this one."""
         async with self._reopening:
-            for dataset in self._copies:
+            for dataset, copy in self._copies.items():
                 if request.sweep_id in self._sweeps:
                     return self._sweeps[request.sweep_id]
                 folder = self._spool / folder_name(dataset) / folder_name(request.sweep_id)
-                kept = await asyncio.to_thread(Kept.read, folder)
+                kept = await asyncio.to_thread(Kept.read, folder, copy.rest_key)
                 begin = None if kept is None or kept.built is None else begun_with(kept)
                 if kept is None or begin is None:
                     continue

@@ -219,6 +219,19 @@ def test_a_whole_index_is_opened_without_its_source(copy: Copy, scans: Scans, tm
     assert built_before(copy, kept) is None
 
 
+def test_with_a_key_at_rest_it_is_sealed_and_of_no_use_without(copy: Copy, scans: Scans) -> None:
+    key, other = RestKey(bytes(32)), RestKey(bytes(range(32)))
+    Kept.open(scans.folder, b"same", b"a request that says much", 7, key).note_fence(3)
+    data = (scans.folder / NAME).read_bytes()
+    assert b"request" not in data
+    kept = Kept.read(scans.folder, key)
+    assert kept is not None
+    assert (kept.request, kept.fence) == (b"a request that says much", 3)
+    for wrong in (None, other):
+        (scans.folder / NAME).write_bytes(data)
+        assert Kept.read(scans.folder, wrong) is None
+
+
 def test_what_is_kept_is_readable_by_its_owner_only_and_gets_old(copy: Copy, scans: Scans) -> None:
     scans.run(copy, until=1)
     progress = scans.folder / NAME
