@@ -74,6 +74,7 @@ class WarmIndex:
         self.interval_s = following.interval_s
         self._following = following
         self._busy = threading.Lock()
+        self._tending = threading.Lock()
         self._index = DurableIndex.open(folder, identity_of(copy), key=copy.rest_key, digester=copy.digester)
         self._connected: Connected | None = None
         self._told = ""
@@ -160,16 +161,17 @@ class WarmIndex:
 
     def _tend(self) -> None:
         """One piece of compaction and, when it is time, of the self-check; sweeps go on beside it."""
-        try:
-            if self._index.why_not:
+        with self._tending:
+            if self._index.why_not or self._index.shelf.closed:
                 return
-            compact(self._index)
-            every_s = self._following.check_interval_s
-            if every_s and time.monotonic() - self._checked_at >= every_s:
-                self._checked_at = time.monotonic()
-                self._check.piece()
-        except ParitreeError as error:
-            self._tell(error.message)
+            try:
+                compact(self._index)
+                every_s = self._following.check_interval_s
+                if every_s and time.monotonic() - self._checked_at >= every_s:
+                    self._checked_at = time.monotonic()
+                    self._check.piece()
+            except ParitreeError as error:
+                self._tell(error.message)
 
     def _catch_up(self) -> None:
         """Everything that was committed when this is called is in the index then."""
@@ -183,7 +185,7 @@ class WarmIndex:
 
     def close(self) -> None:
         """Close the index and the connection; the source goes on keeping what changes."""
-        with self._busy:
+        with self._tending, self._busy:  # a thread that tends it must not write once another process may
             self._disconnect()
             self._index.close()
 

@@ -76,9 +76,11 @@ class DurableIndex:
 
     def close(self) -> None:
         """Let go of the folder. Views stay readable. Idempotent."""
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
+        with self.shelf.writing:
+            self.shelf.closed = True
+            if self._lock >= 0:
+                os.close(self._lock)
+                self._lock = -1
 
     def __enter__(self) -> Self:
         return self

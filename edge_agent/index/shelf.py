@@ -38,10 +38,14 @@ class Shelf:
         self.writing = RLock()
         self.view: View | None = None
         self.why_not = ""
+        self.closed = False
         self._next_file = 1
 
     def load(self, identity: Identity) -> None:
-        """Read what is there and remove garbage. Raises ConfigError where it is encrypted and no key is given."""
+        """Read what is there and remove garbage. Raises ConfigError where it is encrypted and no key is given.
+
+        What may be encrypted under another key stays until another index is in its place: somebody may have the key.
+        """
         try:
             self.view = read_view(self.disk, self.digester, identity)
             self._next_file = self.view.state.next_file
@@ -49,7 +53,8 @@ class Shelf:
             self.why_not = f"its file {Path(str(error.filename or error)).name} is gone"
         except SourceError as error:
             self.why_not = error.message
-        manifest.collect_garbage(self.disk, None if self.view is None else self.view.state)
+        if self.view is not None or self.disk.key is None:
+            manifest.collect_garbage(self.disk, None if self.view is None else self.view.state)
         shutil.rmtree(self.scan_folder, ignore_errors=True)
 
     @property
@@ -82,6 +87,9 @@ class Shelf:
         Raises SourceError: then the index is as it was, and what this call wrote is removed. Fresh runs stay.
         """
         with self.writing:
+            if self.closed:
+                raise SourceError("the index is closed: another process may have it open by now")
+            first = self.view is None
             old = set() if self.view is None else self.view.state.files
             name = self.new_file("sums") if sums else ""
             try:
@@ -105,6 +113,8 @@ class Shelf:
             self.disk.sync_folder()  # only after this can no crash bring the old manifest back
             for left in sorted(old - state.files):
                 self.disk.remove(left)
+            if first:
+                manifest.collect_garbage(self.disk, state)
 
     def unwrite(self, names: Iterable[str]) -> None:
         """Remove what a step that failed wrote; what cannot be removed now is garbage when the index is opened.

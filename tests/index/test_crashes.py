@@ -14,6 +14,9 @@ import indexed
 import pytest
 from indexed import OPERATIONS, begin, opened, whole
 
+from edge_agent.index.rest import RestKey
+from paritree.core.errors import SourceError
+
 CRASHER = Path(__file__).with_name("crasher.py")
 POINTS_MIN = {"applied": 20, "replaced": 25, "installed": 12, "compacted": 90, "doubted": 8}
 """So that a step that is no longer counted is noticed."""
@@ -182,3 +185,28 @@ def test_only_files_of_an_index_are_garbage(tmp_path: Path) -> None:
     assert {"notes.txt", "1.run"} <= left
     assert not left & {"999999.run", "999998.partial", "999997-heap.section", "manifest.partial"}
     assert os.access(tmp_path / "i" / "manifest", os.R_OK)
+
+
+def test_a_closed_index_is_not_written(tmp_path: Path) -> None:
+    begin(tmp_path / "i")
+    index = opened(tmp_path / "i")
+    index.close()
+    with opened(tmp_path / "i") as other:
+        before = whole(other)
+        with pytest.raises(SourceError, match="closed"):
+            OPERATIONS["doubted"](index)
+        assert whole(other) == before
+
+
+def test_under_another_key_it_stays_until_another_index_is_in_its_place(tmp_path: Path) -> None:
+    one, other = RestKey(b"1" * 32), RestKey(b"2" * 32)
+    begin(tmp_path / "i", key=one)
+    with opened(tmp_path / "i", key=one) as index:
+        before = whole(index)
+    with opened(tmp_path / "i", key=other) as index:
+        assert "another key" in index.why_not
+    with opened(tmp_path / "i", key=one) as index:
+        assert whole(index) == before
+    with opened(tmp_path / "i", key=other) as index:
+        OPERATIONS["installed"](index)
+        whole(index)
