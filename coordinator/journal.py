@@ -111,6 +111,7 @@ class Journal:
         if not self._unused:
             self._live_at = self._clock()
             self.live.set()
+        self._stored[region, number] = replace(answer, parts=())  # nobody needs it a second time
         return answer if answer.lost is not None else [_decoded(part) for part in answer.parts]
 
     def note(self, region: str, body: RequestBody, parts: Sequence[ReplyBody]) -> None:

@@ -11,9 +11,11 @@ from __future__ import annotations
 import fcntl
 import os
 import time
+from contextlib import suppress
 from typing import Final, Protocol
 
 import sqlalchemy as sa
+import structlog
 
 from coordinator.store import fence
 from coordinator.store.engine import shown
@@ -24,6 +26,7 @@ WAIT_S: Final = 5.0
 """How long to wait for a coordinator that is just stopping (a restart by a service manager)."""
 LEASE_S: Final = 15.0
 """Seconds without a renewal after which another coordinator may take a PostgreSQL store; it renews every third."""
+_log = structlog.get_logger("paritree.coordinator")
 _PAUSE_S: Final = 0.1
 _LOCK: Final = 0x706172697472_6C65
 """Advisory lock of PostgreSQL ("paritr" and "le" in ASCII), held as long as the coordinator runs."""
@@ -49,6 +52,7 @@ class Lease:
     def take(cls, engine: sa.Engine, wait_s: float = WAIT_S, lease_s: float = LEASE_S) -> Lease:
         """Take the store, waiting ``wait_s`` seconds at most. Raises ConfigError when another coordinator has it."""
         deadline = time.monotonic() + wait_s
+        told = False
         while (lock := _attempt(engine)) is None:
             if engine.dialect.name == "postgresql":
                 _end_stale_holder(engine, lease_s)
@@ -57,6 +61,9 @@ class Lease:
                     f"store {shown(engine.url)}: another coordinator uses it",
                     next_step="stop that one, or give this one a store of its own",
                 )
+            if not told and wait_s > WAIT_S:
+                _log.info("another coordinator has the store: standing by", store=shown(engine.url), wait_s=wait_s)
+                told = True
             time.sleep(_PAUSE_S)
         return cls(lock)
 
@@ -141,4 +148,5 @@ def _end_stale_holder(engine: sa.Engine, lease_s: float) -> None:
     """End the session of a holder that has not renewed for too long: it hangs, or cannot reach the server any more."""
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         if fence.stale(connection, lease_s):
-            connection.execute(sa.text(_END_HOLDER), {"high": _LOCK >> 32, "low": _LOCK & 0xFFFFFFFF})
+            with suppress(sa.exc.DBAPIError):  # a role of another name may not: then it is waited for
+                connection.execute(sa.text(_END_HOLDER), {"high": _LOCK >> 32, "low": _LOCK & 0xFFFFFFFF})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from coordinator.store import Fenced
 from edge_agent.service import Service
 from paritree.core.errors import PeerError
 from paritree.core.messages import AskAgain, AskDetail, AskLists, Begin
+from paritree.core.types import parse_type
 from paritree.wire.loopback import LoopbackLink
 
 pytestmark = pytest.mark.asyncio
@@ -174,6 +176,20 @@ async def test_cancelled_a_sweep_ends_with_what_it_has(durable: Callable[..., Du
         asked = asked_of(one)
         await one.swept(control)
         assert asked_of(one) == asked
+
+
+async def test_a_sweep_of_a_dataset_that_is_declared_otherwise_by_now_fails(durable: Callable[..., Durable]) -> None:
+    one = durable()
+    await one.crashed(4, committed=True)
+    one.profile = replace(one.profile, columns={**one.profile.columns, "name": parse_type("bytes")})
+    async with one.coordinator() as (control, store):
+        await control.jobs.take_up()
+        while control.jobs.running:
+            await asyncio.sleep(0.01)
+        row = one.row(store)
+        assert str(row.state) == "failed"
+        assert row.error is not None
+        assert "is not the one any more that the sweep was begun with" in row.error
 
 
 async def test_a_cancel_survives_the_coordinator_that_took_it(durable: Callable[..., Durable]) -> None:
