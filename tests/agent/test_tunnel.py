@@ -273,7 +273,7 @@ def test_the_key_of_an_agent(bastion: Bastion, table: str, monkeypatch: pytest.M
     agent = subprocess.Popen(["ssh-agent", "-D", "-a", path], stdout=subprocess.DEVNULL)
     try:
         monkeypatch.setenv("SSH_AUTH_SOCK", path)
-        while not os.path.exists(path):
+        while subprocess.run(["ssh-add", "-l"], capture_output=True, check=False).returncode == 2:  # it does not listen
             time.sleep(0.01)
         assert "has no key" in refused(Source(table, options), ConfigError).message
         subprocess.run(["ssh-add", "-q", str(bastion.folder / "id")], check=True)
