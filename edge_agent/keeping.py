@@ -1,7 +1,8 @@
 """The keys that a region holds in a range, written to a file there: where too many differ to be named one by one.
 
-One JSON object a line: ``{"token": "…", "key": {"id": 37}}``, in no order. The file is readable by its owner only and
-never leaves; the coordinator is told its name and how many keys are in it.
+One JSON object a line: ``{"token": "…", "key": {"id": 37}}``, in no order. Where the spool is encrypted at rest, it is
+``{"token": "…", "digest": "…", "sealed": "…"}``, and ``paritree agent keys`` reads it. The file is readable by its
+owner only and never leaves; the coordinator is told its name and how many keys are in it.
 """
 
 from __future__ import annotations
@@ -11,17 +12,18 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
-from edge_agent.index.index import Index
+from edge_agent.build import Copy
+from edge_agent.index.index import Entry, Index
+from edge_agent.spool import dataset_folder
 from paritree.core.digest import token
 from paritree.core.display import key_to_json
 from paritree.core.errors import ConfigError, SourceError
 from paritree.core.messages import AskKeep, Header, Kept, Progress, ReplyBody
 from paritree.core.node import Node
-from paritree.core.profile import Profile
 
 FILES_MAX: Final = 3
 """Files of a dataset that are kept, the newest: ten million keys take about 1 GB."""
@@ -30,9 +32,7 @@ _KEYS_A_PROGRESS: Final = 100_000
 _log = structlog.get_logger("paritree.agent")
 
 
-def keep_parts(
-    header: Header, index: Index, profile: Profile, folder: Path | None, ask: AskKeep
-) -> Iterator[ReplyBody]:
+def keep_parts(header: Header, index: Index, copy: Copy, folder: Path | None, ask: AskKeep) -> Iterator[ReplyBody]:
     """Write the keys below the node to a file in ``folder``, with signs of life.
 
     Raises SourceError, and ConfigError without a folder.
@@ -47,9 +47,7 @@ def keep_parts(
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
             for entry in index.below(ask.bits, ask.prefix):
-                clear = key_to_json(entry.locator, profile) if entry.locator else None
-                line = {"token": token(entry.key_digest), "key": clear}
-                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+                file.write(json.dumps(_line(entry, copy), ensure_ascii=False) + "\n")
                 keys += 1
                 if keys % _KEYS_A_PROGRESS == 0:
                     yield Progress(0, 0, keys)
@@ -64,6 +62,37 @@ def keep_parts(
             partial.unlink()
     _log.info("keys of a range written", dataset=header.dataset, sweep=header.sweep_id, path=str(path), keys=keys)
     yield Kept(header, path.name, keys)
+
+
+def _line(entry: Entry, copy: Copy) -> dict[str, Any]:
+    line: dict[str, Any] = {"token": token(entry.key_digest)}
+    if copy.rest_key is None:
+        return {**line, "key": key_to_json(entry.locator, copy.profile) if entry.locator else None}
+    sealed = copy.rest_key.sealed(entry.locator, entry.key_digest)
+    return {**line, "digest": entry.key_digest.hex(), "sealed": sealed.hex()}
+
+
+def kept_keys(folder: Path, name: str, copy: Copy) -> Iterator[dict[str, Any]]:
+    """``{"token", "key"}`` of every key in a file that was kept. Raises ConfigError, also for one of another key."""
+    path = folder / name
+    if path.parent != folder or not path.is_file():
+        known = ", ".join(sorted(file.name for file in folder.glob("*.ndjson"))) or "none"
+        raise ConfigError(f"no file of keys '{name}' is kept here", next_step=f"kept are: {known}")
+    with path.open(encoding="utf-8") as file:
+        for line in map(json.loads, file):
+            yield line if "sealed" not in line else {"token": line["token"], "key": _opened(line, path, copy)}
+
+
+def _opened(line: dict[str, str], path: Path, copy: Copy) -> dict[str, Any] | None:
+    if copy.rest_key is None:
+        raise ConfigError(f"{path} is encrypted, and no key is named", next_step="name its at_rest_key")
+    locator = copy.rest_key.opened(bytes.fromhex(line["sealed"]), bytes.fromhex(line["digest"]), str(path))
+    return key_to_json(locator, copy.profile) if locator else None
+
+
+def kept_folder(spool: Path, dataset: str) -> Path:
+    """Where the files of a dataset are."""
+    return dataset_folder(spool, dataset) / "kept"
 
 
 def _forget_old(folder: Path) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import structlog
 
 from edge_agent.journal import Journal
+from edge_agent.keeping import kept_folder, kept_keys
 from edge_agent.serve import copies_of, executor_of, service_of
 from paritree.config.agent import AgentConfig
 from paritree.config.toml import near
@@ -37,6 +38,18 @@ def reveal_tokens(
         for name in ([dataset] if dataset else copies)
         for token, locator in service.reveal_tokens(name, list(wanted)).items()
     ]
+
+
+def keys_of(config: AgentConfig, dataset: str, name: str, *, purpose: str = "") -> Iterator[dict[str, Any]]:
+    """``{"token", "key"}`` of every key in a file that this agent kept of a range; the request is logged first.
+
+    Raises ConfigError for an unknown dataset or file, SourceError when the request cannot be logged.
+    """
+    copies = copies_of(config)
+    if dataset not in copies:
+        raise ConfigError(f"this agent has no dataset '{dataset}'", next_step=near(dataset, copies))
+    _record(config, [name], dataset, purpose)
+    return kept_keys(kept_folder(config.spool, dataset), name, copies[dataset])
 
 
 def _record(config: AgentConfig, tokens: Sequence[str], dataset: str, purpose: str) -> None:

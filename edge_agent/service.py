@@ -14,7 +14,7 @@ import structlog
 
 from edge_agent.build import Built, Copy, build_index, built_before
 from edge_agent.executors import Executor
-from edge_agent.keeping import keep_parts
+from edge_agent.keeping import keep_parts, kept_folder
 from edge_agent.kept import Kept, discard
 from edge_agent.letters.desk import LetterDesk
 from edge_agent.letters.sweep import SchemaDrift, SweepLetters
@@ -152,8 +152,8 @@ class Service:
             case AskReveal():
                 parts = self._reveal(sweep, body)
             case AskKeep():
-                folder = self._spool / folder_name(sweep.header.dataset) / "kept" if self._keeps_keys else None
-                parts = keep_parts(sweep.header, sweep.built.index, sweep.copy.profile, folder, body)
+                folder = kept_folder(self._spool, sweep.header.dataset) if self._keeps_keys else None
+                parts = keep_parts(sweep.header, sweep.built.index, sweep.copy, folder, body)
         async for part in in_thread(parts, request.timeout_s):
             yield part
 

@@ -24,7 +24,7 @@ def held_spool(folder: Path) -> Iterator[None]:
     """Make the folder (readable by its owner only), lock it, and remove what no sweep will go on with.
 
     Layout: ``<dataset>/tokens`` is the token book and stays, so does ``<dataset>/index/durable/``, the index that
-    outlives sweeps; ``<dataset>/<sweep>/`` are the runs of one sweep.
+    outlives sweeps, and ``<dataset>/kept/``, the keys of ranges; ``<dataset>/<sweep>/`` are the runs of one sweep.
     Raises ConfigError when the folder cannot be used, or another agent uses it.
     """
     try:

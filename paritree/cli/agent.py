@@ -53,6 +53,23 @@ def reveal(
 
 
 @app.command()
+def keys(
+    dataset: Annotated[str, typer.Argument(metavar="DATASET", show_default=False)],
+    name: Annotated[str, typer.Argument(metavar="FILE", show_default=False)],
+    purpose: Annotated[str, typer.Option("--purpose", help="Why, for the log of revealed keys.")] = "",
+    config: AgentFile = Path("agent.toml"),
+) -> None:
+    """Write the keys of a range that a report names a file of, one JSON object a line.
+
+    Works inside the region only, and is logged in its spool. Encrypted files are read with the agent's at_rest_key.
+    """
+    from edge_agent.reveal import keys_of
+
+    for line in keys_of(load_agent(config), dataset, name, purpose=purpose):
+        typer.echo(json.dumps(line, ensure_ascii=False))
+
+
+@app.command()
 def unfollow(
     dataset: Annotated[str, typer.Argument(metavar="DATASET", show_default=False)],
     config: AgentFile = Path("agent.toml"),
