@@ -111,7 +111,7 @@ class Exchanges:
                 again = retries.after(error, course.now(), course.chance())
                 if again is None:
                     raise RegionLost(region, str(error)) from None
-                await course.pause(again)
+                await (course.pause(again) if isinstance(error, Busy) else course.pause_for(region, again))
             else:
                 gate.answered()
                 return answer

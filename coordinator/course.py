@@ -42,7 +42,8 @@ class Course:
 
     ``patient``: its regions were there when it was begun, so they are waited for as long as for any answer.
     ``admit`` says why a region is not to be asked now, "" if it may be; it is called before its Begin. ``settle`` is
-    told at the end how the regions did: None for one that worked, the reason for one that failed.
+    told at the end how the regions did: None for one that worked, the reason for one that failed. ``returned`` waits
+    until a region that is away has connected; for one that is connected it does not return.
     """
 
     journal: Journal
@@ -55,6 +56,7 @@ class Course:
     settle: Callable[[Mapping[str, str | None]], Awaitable[None]] = unsettled
     moved_before: Mapping[str, Tally] = field(default_factory=dict)
     patient: bool = False
+    returned: Callable[[str], Awaitable[None]] | None = None
 
     @classmethod
     def plain(cls, surroundings: Surroundings) -> Self:
@@ -73,6 +75,19 @@ class Course:
     async def pause(self, seconds: float) -> None:
         """Wait."""
         await self.surroundings.sleep(seconds)
+
+    async def pause_for(self, region: str, seconds: float) -> None:
+        """Wait, but not longer than until the region, which was away, has connected again."""
+        if self.returned is None:
+            await self.pause(seconds)
+            return
+        tasks = {asyncio.ensure_future(self.pause(seconds)), asyncio.ensure_future(self.returned(region))}
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def tallies_as_json(tallies: Mapping[str, Tally]) -> dict[str, Any]:

@@ -80,6 +80,14 @@ class Regions:
         """A link to a region that may not have connected yet."""
         return AwayLink(self, region)
 
+    async def returned(self, region: str) -> None:
+        """Wait until a region that is away has connected; for one that is connected, for ever."""
+        if region in self.links:
+            await asyncio.Event().wait()
+        while region not in self.links:
+            self._news.clear()
+            await self._news.wait()
+
     async def wait_for(self, regions: Collection[str], timeout_s: float) -> dict[str, GrpcLink]:
         """Those of the regions that are connected, as soon as all are, else after ``timeout_s`` seconds."""
         try:

@@ -7,6 +7,7 @@ import random
 import signal
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -90,7 +91,7 @@ async def _serve(config: CoordinatorConfig, tls: Tls, datasets: dict[str, Datase
         store, lambda: regions.links, datasets, begin_again=beginning_again(store, lambda new: control.jobs.begin(new))
     )
     aftermath = Aftermath(runner, letters, store)
-    setting = setting_of(config, store, breakers, datasets)
+    setting = replace(setting_of(config, store, breakers, datasets), returned=regions.returned)
     control = Control(store, aftermath, datasets, presence.connected, setting=setting)
     control.jobs.failed = aftermath.failed
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -28,13 +28,14 @@ STORE_RETRY: Final = RetryPolicy(attempts_max=3, patience_s=20.0, pause_s=0.5, p
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """``breakers`` None: every region is asked."""
+    """``breakers`` None: every region is asked. ``returned``: see :class:`Course`."""
 
     store: Store
     surroundings: Surroundings = field(default_factory=Surroundings)
     gates: Gates | None = None
     breakers: Breakers | None = None
     retry: RetryPolicy = field(default_factory=lambda: RetryPolicy(patience_s=PATIENCE_S))
+    returned: Callable[[str], Awaitable[None]] | None = None
 
     async def course(self, row: SweepRow, halt: Halt) -> Course:
         """The course of a sweep, which begins where the store says that it had got to."""
@@ -48,6 +49,7 @@ class Setting:
             Budget.of(row.options),
             self.retry,
             moved_before=tallies_of_json((row.checkpoint or {}).get("bytes", {})),
+            returned=self.returned,
         )
         if self.breakers is not None:
             breakers = self.breakers

@@ -113,6 +113,23 @@ async def test_what_is_cut_is_asked_again_after_growing_pauses() -> None:
     assert asking.told == [Progress(1, 1, 1)]
 
 
+async def test_a_region_that_comes_back_is_asked_at_once() -> None:
+    back = asyncio.Event()
+
+    async def returned(region: str) -> None:
+        assert region == "eu"
+        await back.wait()
+
+    asking = Asking(ScriptedLink([cut()], [cut()], [ANSWER]), returned=returned)
+    asking.course.surroundings = Surroundings(asking.clock, lambda _: asyncio.Event().wait(), lambda: 0.5)
+    answering = asyncio.create_task(asking())
+    await asyncio.sleep(0.02)
+    assert len(asking.link.asked) == 1
+    back.set()
+    assert await asyncio.wait_for(answering, 5.0) == [ANSWER]
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
 async def test_patience_ends_with_the_region_lost_and_the_reason() -> None:
     asking = Asking(ScriptedLink(last=[cut()]), RetryPolicy(attempts_max=4, patience_s=45.0))
     with pytest.raises(RegionLost, match=r"the connection was cut") as caught:
