@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
@@ -40,6 +40,15 @@ class Refreshed:
     wall_s: float
     reached: Reached
     point: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A batch of changes, the digests of its keys (None where there are none) and its distinct keys."""
+
+    batch: ChangeBatch
+    asked: DigestBatch | None
+    keys: pa.RecordBatch
 
 
 def mark_of(reached: Reached) -> Mark:
@@ -87,28 +96,50 @@ class Refresher:
         """
         began, as_of = time.perf_counter(), self._clock() if proven else None
         changes = keys = moved = 0
-        with ThreadPoolExecutor(1, "paritree-refresh") as ahead:
-            batches = self._read(self._source.changes(mark_of(self._index.reached), proven=proven, keys_max=keys_max))
-            reading = ahead.submit(next, batches, None)
+        with ThreadPoolExecutor(1, "paritree-told") as telling, ThreadPoolExecutor(1, "paritree-read") as reading:
+            told = self._told(mark_of(self._index.reached), proven=proven, keys_max=keys_max)
+            batches = self._read(told, telling)
+            ahead = reading.submit(next, batches, None)
             try:
-                while (read := reading.result()) is not None:
+                while (read := ahead.result()) is not None:
                     batch, found = read
                     if batch.mark is None and not self._ruled:  # the next rows are read while these are put in
-                        reading = ahead.submit(next, batches, None)
+                        ahead = reading.submit(next, batches, None)
                     moved += self._take_over(batch, found, as_of)
                     changes, keys = changes + batch.changes, keys + (0 if found is None else len(found))
                     if batch.mark is not None:
-                        ahead.submit(self._source.acknowledge, batch.mark).result()
+                        telling.submit(self._source.acknowledge, batch.mark).result()
                     if batch.mark is not None or self._ruled:
-                        reading = ahead.submit(next, batches, None)
+                        ahead = reading.submit(next, batches, None)
             finally:
-                ahead.submit(batches.close).result()
+                reading.submit(batches.close).result()
+                telling.submit(told.close).result()
         return Refreshed(changes, keys, moved, time.perf_counter() - began, self._index.reached, proven and not keys)
 
-    def _read(self, batches: Iterator[ChangeBatch]) -> Generator[tuple[ChangeBatch, Changes | None], None, None]:
-        """Each batch with what its keys have now; None for one without keys."""
-        for batch in batches:
-            yield batch, self._read_again(batch.keys) if batch.keys.num_rows else None
+    def _told(self, since: Mark, *, proven: bool, keys_max: int) -> Generator[Told, None, None]:
+        """What the source tells, with each batch's keys digested."""
+        for batch in self._source.changes(since, proven=proven, keys_max=keys_max):
+            if not batch.keys.num_rows:
+                yield Told(batch, None, batch.keys)
+                continue
+            asked = self._keys.digest(batch.keys)
+            if any(letter.locator is None for letter in asked.dead):
+                raise RescanNeeded(f"a changed key of dataset {self._copy.profile.dataset} cannot be read")
+            once = firsts(asked.key_digests)
+            keys = batch.keys if len(once) == batch.keys.num_rows else batch.keys.take(pa.array(once))
+            yield Told(batch, asked, keys)
+
+    def _read(
+        self, told: Iterator[Told], telling: Executor
+    ) -> Generator[tuple[ChangeBatch, Changes | None], None, None]:
+        """Each batch with what its keys have now; None for one without keys. The next keys come in meanwhile."""
+        ahead = telling.submit(next, told, None)
+        while (one := ahead.result()) is not None:
+            if one.batch.mark is None:
+                ahead = telling.submit(next, told, None)
+            yield one.batch, None if one.asked is None else self._read_again(one.asked, one.keys)
+            if one.batch.mark is not None:  # it is acknowledged by now
+                ahead = telling.submit(next, told, None)
 
     def _take_over(self, batch: ChangeBatch, found: Changes | None, as_of: float | None) -> int:
         """One batch into the index; how many keys had other rows there."""
@@ -119,15 +150,10 @@ class Refresher:
             self._index.advance(reached)
         return 0
 
-    def _read_again(self, keys: pa.RecordBatch) -> Changes:
-        asked = self._keys.digest(keys)
-        if any(letter.locator is None for letter in asked.dead):
-            raise RescanNeeded(f"a changed key of dataset {self._copy.profile.dataset} cannot be read")
+    def _read_again(self, asked: DigestBatch, keys: pa.RecordBatch) -> Changes:
         if self._ruled:
             return Changes.of(asked.key_digests, self._ruled_rows(asked))
-        once = firsts(asked.key_digests)
-        distinct = keys if len(once) == keys.num_rows else keys.take(pa.array(once))
-        changes = Changes.of(asked.key_digests[once], self._plain_rows(distinct))
+        changes = Changes.of(asked.key_digests, self._plain_rows(keys))
         self._settle(locator.as_py() for locator in asked.locators)
         return changes
 
