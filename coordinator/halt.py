@@ -41,6 +41,7 @@ class Halt:
                 task.result()
         finally:
             asked.cancel()
+            await asyncio.gather(asked, return_exceptions=True)
 
     async def driving(self, work: Coroutine[Any, Any, None], live: asyncio.Event) -> str:
         """Do the work: "" when it came to its end, else why it was ended before, with nothing of it still running.

@@ -77,13 +77,20 @@ class Running:
                 yield progress
             if self.task.done():
                 break
-            changed = asyncio.ensure_future(self._changed.wait())
             if self._version == told:
-                await asyncio.wait({self.task, changed}, return_when=asyncio.FIRST_COMPLETED)
-            changed.cancel()
+                await self._news(self.task)
             if not self.task.done():
                 await asyncio.wait({self.task}, timeout=PAUSE_S)
         yield Finished(self._outcome(self.task))
+
+    async def _news(self, task: asyncio.Task[Mapping[str, Any]]) -> None:
+        """Wait until there is progress, or the end."""
+        changed = asyncio.ensure_future(self._changed.wait())
+        try:
+            await asyncio.wait({task, changed}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            changed.cancel()
+            await asyncio.gather(changed, return_exceptions=True)
 
     def _outcome(self, task: asyncio.Task[Mapping[str, Any]]) -> Mapping[str, Any]:
         if task.cancelled():

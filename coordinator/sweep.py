@@ -129,6 +129,7 @@ class Sweep:
             raise
         finally:
             timer.cancel()
+            await asyncio.gather(timer, return_exceptions=True)
         if stopped:
             self._found = self._partly(stopped)
         suspects, incomplete = self._found
