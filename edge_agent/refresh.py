@@ -7,13 +7,17 @@ between any two steps repeats what was not acknowledged, which changes nothing (
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
+from threading import Lock
+from typing import Any, Final
 
 import pyarrow as pa
 
 from edge_agent.build import Copy
+from edge_agent.connections import connections_of
 from edge_agent.connectors.changes import KEYS_MAX, ChangeBatch, ChangeSource, Mark, RescanNeeded
 from edge_agent.connectors.contract import LOOKUP_KEYS, Connector, Position
 from edge_agent.digesters import open_digester
@@ -24,6 +28,11 @@ from paritree.core.digester import DigestBatch, Digester
 from paritree.core.display import key_values
 from paritree.core.placed import Placed
 from paritree.core.profile import Profile
+
+READERS: Final = 2
+"""Look-ups at once: the source looks the next keys up while rows of the last ones are still digested here."""
+BATCHES_AHEAD: Final = 3
+"""Batches that are read or wait to be put into the index; each has some MB of digests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +87,8 @@ class Refresher:
     ) -> None:
         """``letters`` keeps the dead letters among the rows; None: the index alone counts them."""
         self._letters = letters
+        self._lettering = Lock()
+        self._connections = connections_of(copy.source.url, copy.throttle.connections_max)
         self._copy = copy
         self._connector = connector
         self._source = source
@@ -96,23 +107,15 @@ class Refresher:
         """
         began, as_of = time.perf_counter(), self._clock() if proven else None
         changes = keys = moved = 0
-        with ThreadPoolExecutor(1, "paritree-told") as telling, ThreadPoolExecutor(1, "paritree-read") as reading:
+        with ThreadPoolExecutor(1, "paritree-told") as telling, ThreadPoolExecutor(READERS, "paritree-read") as reading:
             told = self._told(mark_of(self._index.reached), proven=proven, keys_max=keys_max)
-            batches = self._read(told, telling)
-            ahead = reading.submit(next, batches, None)
             try:
-                while (read := ahead.result()) is not None:
-                    batch, found = read
-                    if batch.mark is None and not self._ruled:  # the next rows are read while these are put in
-                        ahead = reading.submit(next, batches, None)
+                for batch, found in self._read(told, telling, reading):
                     moved += self._take_over(batch, found, as_of)
                     changes, keys = changes + batch.changes, keys + (0 if found is None else len(found))
                     if batch.mark is not None:
                         telling.submit(self._source.acknowledge, batch.mark).result()
-                    if batch.mark is not None or self._ruled:
-                        ahead = reading.submit(next, batches, None)
             finally:
-                reading.submit(batches.close).result()
                 telling.submit(told.close).result()
         return Refreshed(changes, keys, moved, time.perf_counter() - began, self._index.reached, proven and not keys)
 
@@ -130,15 +133,29 @@ class Refresher:
             yield Told(batch, asked, keys)
 
     def _read(
-        self, told: Iterator[Told], telling: Executor
-    ) -> Generator[tuple[ChangeBatch, Changes | None], None, None]:
-        """Each batch with what its keys have now; None for one without keys. The next keys come in meanwhile."""
-        ahead = telling.submit(next, told, None)
-        while (one := ahead.result()) is not None:
-            if one.batch.mark is None:
-                ahead = telling.submit(next, told, None)
-            yield one.batch, None if one.asked is None else self._read_again(one.asked, one.keys)
-            if one.batch.mark is not None:  # it is acknowledged by now
+        self, told: Iterator[Told], telling: Executor, reading: Executor
+    ) -> Iterator[tuple[ChangeBatch, Changes | None]]:
+        """Each batch in order, with what its keys have now; None for one without keys.
+
+        While the caller puts one into the index, rows of the next are read, and the keys of those after them told.
+        """
+        depth = BATCHES_AHEAD if self._connector.concurrent and not self._ruled else 1
+        waiting: deque[tuple[ChangeBatch, Future[Changes] | None]] = deque()
+        ahead: Future[Told | None] | None = telling.submit(next, told, None)
+        while ahead is not None or waiting:
+            if ahead is not None and len(waiting) < depth:
+                first: list[Future[Any]] = [read for _, read in list(waiting)[:1] if read is not None]
+                wait([ahead, *first], return_when=FIRST_COMPLETED)
+                if ahead.done() or not waiting:
+                    one = ahead.result()
+                    ahead = telling.submit(next, told, None) if one is not None and one.batch.mark is None else None
+                    if one is not None:
+                        read = None if one.asked is None else reading.submit(self._read_again, one.asked, one.keys)
+                        waiting.append((one.batch, read))
+                    continue
+            batch, rows = waiting.popleft()
+            yield batch, None if rows is None else rows.result()
+            if batch.mark is not None:  # it is acknowledged by now
                 ahead = telling.submit(next, told, None)
 
     def _take_over(self, batch: ChangeBatch, found: Changes | None, as_of: float | None) -> int:
@@ -160,19 +177,22 @@ class Refresher:
     def _plain_rows(self, keys: pa.RecordBatch) -> Iterator[DigestBatch]:
         """The rows of those keys."""
         placed = self._copy.digester == "compiled"
-        for batch in self._connector.lookup_batch(self._copy.binding, keys, placed=placed):
-            yield self._digested(batch)
+        with self._connections.one():
+            for batch in self._connector.lookup_batch(self._copy.binding, keys, placed=placed):
+                yield self._digested(batch)
 
     def _digested(self, batch: pa.RecordBatch | Placed) -> DigestBatch:
         rows = self._rows.digest(batch)
         if rows.dead and self._letters is not None:
-            self._letters.read(batch, rows.dead)
+            with self._lettering:
+                self._letters.read(batch, rows.dead)
         return rows
 
     def _settle(self, asked: Iterable[bytes]) -> None:
         """The rows of those keys (locators) were read."""
         if self._letters is not None:
-            self._letters.done(asked)
+            with self._lettering:
+                self._letters.done(asked)
 
     def _ruled_rows(self, asked: DigestBatch) -> Iterator[DigestBatch]:
         """Where rules make several keys of the table one key: the rows of all that the index knows under it, too."""
@@ -181,8 +201,9 @@ class Refresher:
         locators.update(locator.as_py() for locator in asked.locators)
         values = [key_values(locator, self._copy.profile) for locator in sorted(locators)]
         for first in range(0, len(values), LOOKUP_KEYS):
-            for batch in self._connector.lookup(self._copy.binding, values[first : first + LOOKUP_KEYS]):
-                yield self._digested(batch)
+            with self._connections.one():
+                for batch in self._connector.lookup(self._copy.binding, values[first : first + LOOKUP_KEYS]):
+                    yield self._digested(batch)
         self._settle(locators)
 
 
