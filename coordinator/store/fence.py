@@ -13,21 +13,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from coordinator.store.errors import Fenced
 from coordinator.store.tables import leases
-from paritree.core.errors import SourceError
 
 _ONLY = 1
 """The id of the only row."""
-
-
-class Fenced(SourceError):
-    """Another coordinator has this store now: stop at once, and write nothing any more."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "another coordinator has taken over the store",
-            next_step="this one has stopped; give each coordinator a store of its own, or leave one of them as standby",
-        )
 
 
 def take(connection: sa.Connection, holder: str, now: datetime) -> int:

@@ -19,7 +19,7 @@ import structlog
 
 from coordinator.store import fence
 from coordinator.store.engine import shown
-from coordinator.store.fence import Fenced
+from coordinator.store.errors import Fenced
 from paritree.core.errors import ConfigError
 
 WAIT_S: Final = 5.0

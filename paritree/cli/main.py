@@ -15,6 +15,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from paritree import __version__
 from paritree.cli import output
+from paritree.cli.imports import leave_out_unused
 
 COMMANDS: Final[Mapping[str, str]] = {
     "demo": "See it work: three regions, three engines, known drift.",
@@ -91,6 +92,7 @@ def root(
 
 def main() -> None:
     """Entry point of the console script."""
+    leave_out_unused()
     app()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ from paritree.cli.main import COMMANDS, app, load
 
 HELP_S_MAX = 0.4
 HEAVY = ("numpy", "pyarrow", "dask", "distributed", "grpc", "sqlalchemy", "pydantic", "structlog", "rich", "numba")
+FOR_OTHERS = ("sqlalchemy", "alembic", "pandas", "duckdb", "cassandra", "distributed")
 EXPECTED = [
     *("demo", "init", "diff", "sweep", "status", "findings", "dlq"),
     *("agent", "index", "coordinator", "doctor", "pki", "conformance"),
@@ -50,6 +52,22 @@ def test_help_names_every_command_and_imports_none() -> None:
     assert done.stderr.strip() == "[]"
     for name in COMMANDS:
         assert f"\n  {name} " in done.stdout
+
+
+def test_a_diff_loads_no_store_and_no_pandas(tmp_path: Path) -> None:
+    """Half a second of every start, where pandas is installed: pyarrow asks for it with the first array."""
+    path = tmp_path / "a.db"
+    sqlite3.connect(path).execute("CREATE TABLE t (id INTEGER PRIMARY KEY)").connection.close()
+    code = (
+        "import sys; from paritree.cli.main import main\n"
+        "try: main()\n"
+        "except SystemExit as ended: print(ended.code, file=sys.stderr)\n"
+        f"print([name for name in {FOR_OTHERS!r} if name in sys.modules], file=sys.stderr)"
+    )
+    arguments = ("diff", f"a=sqlite:///{path}#t", f"b=sqlite:///{path}#t", "--lag-max", "0", "--json")
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["verdict"] == "equal"
+    assert done.stderr.splitlines()[-2:] == ["0", "[]"]
 
 
 def test_help_is_quick() -> None:

@@ -1,0 +1,24 @@
+"""What this process shall not import: it starts for every command."""
+
+from __future__ import annotations
+
+import sys
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from typing import Final
+
+UNUSED: Final = frozenset({"pandas"})
+"""pyarrow loads pandas (0.25 s and 40 MiB) with the first array that it makes, wherever it is installed, and does
+without it where it is not. Nothing here uses it."""
+
+
+class _Without(MetaPathFinder):
+    def find_spec(self, fullname: str, *_: object) -> ModuleSpec | None:
+        if fullname in UNUSED:
+            raise ModuleNotFoundError(f"{fullname} is not used by paritree", name=fullname)
+        return None
+
+
+def leave_out_unused() -> None:
+    """Importing one of :data:`UNUSED` fails from now on as if it were not installed. For paritree's own process."""
+    sys.meta_path.insert(0, _Without())
