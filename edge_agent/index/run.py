@@ -10,13 +10,14 @@
     heap      locators: key bytes by which the source finds a row again
     reasons   MessagePack array of texts: why rows are dead letters
 
-Little-endian; the checksum is BLAKE2b of 16 bytes. A run is written under another name and renamed, so a reader sees a
-whole run or none. An encrypted run (see ``rest``) has the same content, read by blocks instead of a map.
+Little-endian; the checksum is XXH3 of 128 bits. It finds rot, not forgers (encryption at rest keeps those out), at a
+twentieth of the cost of BLAKE2b, which took half of a run's writing. A run is written under another name and renamed,
+so a reader sees a whole run or none. An encrypted run (see ``rest``) has the same content, read by blocks instead of a
+map.
 """
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import struct
 from collections.abc import Mapping, Sequence
@@ -28,6 +29,7 @@ import numpy as np
 import pyarrow as pa
 from msgpack import packb, unpackb
 from numpy.typing import NDArray
+from xxhash import xxh3_128
 
 from edge_agent.index.columns import Column
 from edge_agent.index.disk import Disk
@@ -37,7 +39,7 @@ from paritree.core import limits
 from paritree.core.errors import ParitreeError, SourceError, exhausted
 from paritree.core.leaves import U8, U64, boundaries, key_words, leaf_bits, row_words
 
-MAGIC: Final = b"PTRUN\x00\x00\x02"
+MAGIC: Final = b"PTRUN\x00\x00\x03"
 HEADER: Final = struct.Struct("<8sQQQQQ16s")
 _CHECKED_BYTES: Final = 1 << 22
 """Bytes that are read at once where a whole file is read."""
@@ -124,7 +126,7 @@ def put_run(disk: Disk, name: str, rows: RunRows, *, sync: bool = True) -> bytes
     reasons = np.frombuffer(packed_reasons(rows.reasons), np.uint8)
     sections = [table, k, tail, *row_words(rows.row_digests), *marked, offsets, heap, reasons]
     contents = [np.ascontiguousarray(section).data for section in sections]
-    checksum = hashlib.blake2b(digest_size=16)
+    checksum = xxh3_128()
     for content in contents:
         checksum.update(content)
     with disk.create(name) as output:
@@ -221,7 +223,7 @@ class Run:
 
     def verify(self) -> None:
         """Read the whole run and compare its checksum. Raises SourceError."""
-        checksum = hashlib.blake2b(digest_size=16)
+        checksum = xxh3_128()
         try:
             for low in range(HEADER.size, self._blob.size, _CHECKED_BYTES):
                 checksum.update(self._blob.read(low, min(low + _CHECKED_BYTES, self._blob.size)).data)

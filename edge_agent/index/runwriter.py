@@ -5,13 +5,13 @@ The section files are encrypted like everything else in the folder, and removed;
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final, Self
 
 import numpy as np
+from xxhash import xxh3_128
 
 from edge_agent.index.disk import Disk, Output
 from edge_agent.index.run import HEADER, MAGIC, RunRows, locator_buffers, packed_reasons, padded, put_run, table_bits
@@ -71,7 +71,7 @@ class RunWriter:
         for section in _SECTIONS:
             self._files[section].publish(sync=False)
         texts = packed_reasons(reasons)
-        checksum = hashlib.blake2b(digest_size=16)
+        checksum = xxh3_128()
         for content in self._contents(texts):
             checksum.update(content)
         bits = table_bits(self.rows)
