@@ -24,8 +24,6 @@ READ_BYTES_MIN: Final = 64 << 10
 PAUSE_S: Final = 0.001
 """The server sends 8 KiB at a time: after a read below READ_BYTES_MIN a pause this long lets more arrive, instead of
 paying two system calls for every sixty rows. It bounds the rate of one scan to 64 MB/s only where reads stay small."""
-STALL_SLACK_S: Final = 60.0
-"""How much longer than the statement timeout the server may be silent before it counts as gone."""
 
 _READY_TAIL: Final = b"Z\0\0\0\x05"
 
@@ -77,7 +75,7 @@ class SocketStream:
     def __init__(self, session: Session, query: bytes, doing: str) -> None:
         self._doing = doing
         self._socket = socket.socket(fileno=os.dup(session.connection.fileno()))
-        self._socket.settimeout(_silence_s_max(session) or None)
+        self._socket.settimeout(session.silence_s_max)
         self._answer = CopyAnswer(doing)
         self._tail = b""
         try:
@@ -144,7 +142,7 @@ class LibpqStream:
     def __init__(self, session: Session, query: bytes, doing: str) -> None:
         self._doing = doing
         self._connection = session.connection.pgconn
-        self._limit_ms = _silence_s_max(session) * 1000 or None
+        self._limit_ms = None if session.silence_s_max is None else session.silence_s_max * 1000
         self._poll = select.poll()
         self._poll.register(self._connection.socket, select.POLLIN)
         self._rest = b""
@@ -199,12 +197,6 @@ class LibpqStream:
 
     def close(self) -> None:
         """Nothing to close: an unfinished COPY ends with its connection."""
-
-
-def _silence_s_max(session: Session) -> float:
-    """How long the server may say nothing; 0 for ever."""
-    limit_s = session.options.statement_timeout_ms / 1000
-    return limit_s + STALL_SLACK_S if limit_s else 0.0
 
 
 def open_stream(session: Session, query: bytes, doing: str) -> SocketStream | LibpqStream:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import urlencode
 
 import psycopg
 from psycopg import sql
+from psycopg.abc import PQGen
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import TupleRow
 
@@ -19,6 +21,11 @@ from paritree.core.errors import ConfigError
 VERSION_MIN: Final = 120_000
 PORT: Final = 5432
 LOOPBACK: Final = "127.0.0.1"
+STALL_SLACK_S: Final = 60.0
+"""How much longer than the statement timeout the server may be silent before it counts as gone."""
+POLL_S: Final = 0.1
+"""Between two looks at signals while psycopg waits; its own default."""
+RV = TypeVar("RV")
 
 DEFAULTS: Final[Mapping[str, str]] = {
     "application_name": "paritree",
@@ -84,6 +91,27 @@ class Options:
         return cls(**known)
 
 
+class Connection(psycopg.Connection[TupleRow]):
+    """Waits no longer than ``silence_s_max`` for the end of a statement: None for ever.
+
+    The server ends a statement that takes too long, but a line can go quiet without being closed.
+    """
+
+    silence_s_max: float | None = None
+
+    def wait(self, gen: PQGen[RV], interval: float = POLL_S, timeout: float | None = None) -> RV:
+        """See psycopg. Raises OperationalError when the time is over; the connection is closed then."""
+        limit_s = self.silence_s_max if timeout is None else timeout
+        until = None if limit_s is None else time.monotonic() + limit_s
+        try:
+            return super().wait(gen, interval, limit_s)
+        except psycopg.OperationalError as error:
+            if error.sqlstate or until is None or time.monotonic() < until:
+                raise
+            self.pgconn.finish()
+            raise psycopg.OperationalError(f"the server has said nothing for {limit_s:g} s") from error
+
+
 @dataclass(frozen=True)
 class Session:
     """A connection in autocommit mode. Not for two threads at once."""
@@ -115,9 +143,20 @@ class Session:
         with translated(doing):
             return self.connection.execute(sql.SQL(query) if isinstance(query, str) else query, params)
 
+    @property
+    def silence_s_max(self) -> float | None:
+        """How long the server may say nothing; None: for ever."""
+        return silence_s_max(self.options)
+
     def close(self) -> None:
         """Close the connection; an open transaction ends. Idempotent."""
         self.connection.close()
+
+
+def silence_s_max(options: Options) -> float | None:
+    """How long the server may say nothing, as it should have ended any statement before; None: for ever."""
+    limit_s = options.statement_timeout_ms / 1000
+    return limit_s + STALL_SLACK_S if limit_s else None
 
 
 def connect(source: Source) -> Session:
@@ -126,9 +165,10 @@ def connect(source: Source) -> Session:
     parameters = _parameters(source)
     where = _where(parameters)
     try:
-        connection = psycopg.connect(make_conninfo(**parameters), autocommit=True, prepare_threshold=None)
+        connection = Connection.connect(make_conninfo(**parameters), autocommit=True, prepare_threshold=None)
     except psycopg.Error as error:
         raise connection_error(error, where, str(parameters.get("dbname", ""))) from error
+    connection.silence_s_max = silence_s_max(options)
     try:
         return _prepared(connection, options)
     except BaseException:
@@ -181,7 +221,7 @@ def _where(parameters: Mapping[str, Any]) -> str:
     return " ".join(parts) or "the default server"
 
 
-def _prepared(connection: psycopg.Connection[TupleRow], options: Options) -> Session:
+def _prepared(connection: Connection, options: Options) -> Session:
     version = connection.info.server_version
     if version < VERSION_MIN:
         raise ConfigError(

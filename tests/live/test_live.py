@@ -1,0 +1,30 @@
+"""Sweeps over live tables, a minute of them; ``poe live`` has the lags, the rate and the time of a real application."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from live.run import Plan, Totals, lived
+from servers.cassandra import CassandraServer
+from servers.postgresql import PostgresqlServer
+
+pytestmark = pytest.mark.servers
+
+
+def test_live_tables(postgresql: PostgresqlServer, cassandra: CassandraServer, tmp_path: Path) -> None:
+    """Nothing that is only late is ever reported, and everything that was lost or edited by hand is."""
+    totals = Totals()
+    plan = Plan(16.0, rows=15_000, rate=300.0, lag_s=3.0, lag_max_s=4.0, losses=200, edits=50, seed=6, beside=2)
+    asyncio.run(lived(tmp_path, postgresql, cassandra, plan, totals))
+    assert totals.false == []
+    assert totals.missed == []
+    assert totals.planted.total() == totals.found == 250
+    assert set(totals.planted) == {
+        *(f"lost {what}" for what in ("insert", "update", "delete")),
+        *(f"edited in {where}" for where in ("PostgreSQL", "Cassandra")),
+    }
+    assert totals.sweeps >= 4
+    assert totals.scans <= 2, "only the first sweep of each dataset scans PostgreSQL"
+    assert totals.healed > 100, "copies were late while sweeps looked"
