@@ -102,9 +102,11 @@ class Refresher:
     def refresh(self, *, proven: bool, keys_max: int = KEYS_MAX) -> Refreshed:
         """Take over everything that changed up to now.
 
-        With ``proven`` the index holds everything that was committed when this was called. Raises RescanNeeded, and
+        With ``proven`` the index holds everything that was committed when this was called, if the source ``proves`` it,
+        else everything up to the moment that the source tells (``Reached.as_of``). Raises RescanNeeded, and
         SourceError, after which some batches may have been taken over, which does no harm.
         """
+        proven = proven and self._source.proves
         began, as_of = time.perf_counter(), self._clock() if proven else None
         changes = keys = moved = 0
         with ThreadPoolExecutor(1, "paritree-told") as telling, ThreadPoolExecutor(READERS, "paritree-read") as reading:
@@ -160,6 +162,7 @@ class Refresher:
 
     def _take_over(self, batch: ChangeBatch, found: Changes | None, as_of: float | None) -> int:
         """One batch into the index; how many keys had other rows there."""
+        as_of = as_of if batch.as_of is None else batch.as_of
         reached = None if batch.mark is None else reached_of(batch.mark, point=False, as_of=as_of)
         if found is not None:
             return self._index.apply(found, reached).keys

@@ -11,6 +11,7 @@ from edge_agent.connectors.contract import Connector
 from edge_agent.connectors.registry import connector_class
 from edge_agent.letters.store import FILE, LetterStore
 from edge_agent.spool import index_folder
+from edge_agent.topic.following import demand_topic, topic_of
 from edge_agent.warm import Following, WarmIndex
 from paritree.config.agent import AgentConfig
 from paritree.config.toml import near
@@ -45,10 +46,11 @@ def warm_index(config: AgentConfig, copies: Mapping[str, Copy], dataset: str) ->
             next_step='write changes = "none": the index is scanned anew when a sweep finds it too old',
         )
     letters = LetterStore(config.spool / FILE, config.region)
-    name = follower(config) if said.changes == "slot" else ""
+    name = "" if said.changes == "none" else follower(config)
     following = Following(
-        name, said.interval_s, letters, max_age_s=said.max_age_s, check_interval_s=said.check_interval_s
+        name, said.interval_s, letters, said.max_age_s, said.check_interval_s, topic=topic_of(config, dataset)
     )
+    demand_topic(following.topic, copy.binding)
     return WarmIndex(copy, index_folder(config.spool, dataset), following)
 
 

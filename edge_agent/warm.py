@@ -37,6 +37,8 @@ from edge_agent.letters.refreshed import RefreshLetters
 from edge_agent.letters.store import LetterStore
 from edge_agent.letters.sweep import SweepLetters
 from edge_agent.refresh import Refreshed, Refresher, reached_of
+from edge_agent.topic.changes import Topic
+from edge_agent.topic.following import topic_changes
 from paritree.core import limits
 from paritree.core.errors import ConfigError, ParitreeError, SourceError
 from paritree.core.messages import ANY_AGE, DeadLetters, Freshness, Progress
@@ -55,7 +57,7 @@ class Following:
 
     ``name`` "": nobody tells changes; then the index is used up to an age of ``max_age_s`` by sweeps that do not say.
     ``check_interval_s`` lies between two pieces of the self-check; 0: there is none. ``letters`` keeps the dead letters
-    of changed rows.
+    of changed rows. ``topic``: changes are told there; what it proves is as old as ``max_age_s`` at most, too.
     """
 
     name: str
@@ -63,6 +65,12 @@ class Following:
     letters: LetterStore | None = None
     max_age_s: float = 3_600.0
     check_interval_s: float = 60.0
+    topic: Topic | None = None
+
+    @property
+    def proves(self) -> bool:
+        """Whether a refresh takes over everything that was committed by then, provably."""
+        return bool(self.name) and self.topic is None
 
 
 class WarmIndex:
@@ -78,7 +86,7 @@ class WarmIndex:
         self._index = DurableIndex.open(folder, identity_of(copy), key=copy.rest_key, digester=copy.digester)
         self._connected: Connected | None = None
         self._told = ""
-        self._check = SelfCheck(copy, self._index, self._catch_up if following.name else None)
+        self._check = SelfCheck(copy, self._index, self._catch_up if following.proves else None)
         self._checked_at = time.monotonic()
 
     def built(
@@ -126,13 +134,16 @@ class WarmIndex:
         if state.faults:
             raise RescanNeeded(f"the index is in doubt: {state.faults[0].place}: {state.faults[0].reason}")
         followed = bool(self._following.name)
-        limit_s = freshness.max_age_s if followed or freshness.max_age_s is not None else self._following.max_age_s
-        if limit_s is not None and age_s <= limit_s:
+        stated_s = freshness.max_age_s
+        limit_s = stated_s if self._following.proves or stated_s is not None else self._following.max_age_s
+        if limit_s is not None and age_s <= limit_s and (stated_s is not None or not followed):
             note = f"as the index was {age_s:,.1f} s before, nothing was scanned"
             return self._as_built(state.reached.position.point, began, (note,))
         if not followed:
             raise RescanNeeded(f"the index is {age_s:,.0f} s old, and nobody tells what has changed")
         done = self._refreshed(proven=True)
+        if not self._following.proves and limit_s is not None and (age_s := self._index.age_s()) > limit_s:
+            raise RescanNeeded(f"nothing proves changes to be told of the last {age_s:,.0f} s: no marker has come")
         letters.described(self._open().connector, self.copy.binding)
         note = f"refreshed from {done.changes} changes of {done.keys} keys, nothing was scanned"
         return self._as_built(done.point, began, (note,))
@@ -298,8 +309,12 @@ class Connected:
         """Connect. Raises ConfigError or SourceError."""
         with ExitStack() as opened:
             connector = opened.enter_context(connect(copy.source))
-            source = opened.enter_context(connector.changes(copy.binding, following.name))
             dataset, store = copy.profile.dataset, following.letters
+            if following.topic is None:
+                source = opened.enter_context(connector.changes(copy.binding, following.name))
+            else:
+                told = topic_changes(following.topic, copy.binding, following.name, copy.keys, store)
+                source = opened.enter_context(told)
             letters = None if store is None else RefreshLetters(store, dataset, copy.keys)
             refresher = Refresher(copy, connector, source, index, letters=letters)
             opened.pop_all()

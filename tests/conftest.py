@@ -20,6 +20,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 if TYPE_CHECKING:
     from servers.cassandra import CassandraServer
+    from servers.nats import NatsServer
     from servers.postgresql import PostgresqlServer
 
 
@@ -38,6 +39,15 @@ def cassandra() -> Iterator[CassandraServer]:
     from servers.cassandra import CassandraServer
 
     with CassandraServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def nats() -> Iterator[NatsServer]:
+    """A running NATS server with JetStream; tests make streams of their own in it."""
+    from servers.nats import NatsServer
+
+    with NatsServer() as server:
         yield server
 
 

@@ -62,6 +62,7 @@ DASK = {"edge_agent.executors"}
 DRIVERS = {
     "psycopg": ("edge_agent.connectors.postgresql",),
     "cassandra": ("edge_agent.connectors.cassandra",),
+    "nats": ("edge_agent.topic.stream",),
     "duckdb": ("edge_agent.connectors.duckdb", "paritree.demo"),
     "sqlite3": ("edge_agent.connectors.sqlite", "edge_agent.letters", "coordinator.store", "paritree.demo"),
     "sqlalchemy": ("coordinator.store",),

@@ -19,7 +19,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Self
+from typing import ClassVar, Self
 
 import pyarrow as pa
 
@@ -50,11 +50,13 @@ class ChangeBatch:
 
     A key may be in it several times, also when it is in no row (any more). ``mark`` is the mark that holds once this
     batch and all before it are in the index; None inside of a transaction. ``changes`` counts what the source told.
+    ``as_of`` (seconds since 1970), of a source that does not prove: everything committed before it is told by then.
     """
 
     keys: pa.RecordBatch
     mark: Mark | None
     changes: int
+    as_of: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,9 @@ class Lag:
 
 class ChangeSource(ABC):
     """The changes of one dataset's table in one region. For one thread; raises SourceError or ConfigError."""
+
+    proves: ClassVar[bool] = True
+    """Whether it can tell that it has told everything; one that cannot says in its batches until when it has."""
 
     @property
     @abstractmethod

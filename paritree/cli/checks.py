@@ -11,6 +11,7 @@ from pathlib import Path
 from edge_agent.connectors.contract import Connector, Source
 from edge_agent.connectors.registry import connect
 from edge_agent.serve import agent_tls, leading_of, rest_key_of, source_of
+from edge_agent.topic.following import topic_changes, topic_of
 from edge_agent.upkeep import follower
 from paritree.cli.adhoc import Target, described, parse_target
 from paritree.config.agent import AgentConfig, Held, held, load_agent
@@ -146,8 +147,12 @@ def _followed(where: str, config: AgentConfig, source: Source, copy: Held) -> It
     if copy.dataset.name not in config.refresh or config.refresh[copy.dataset.name].changes == "none":
         return
     try:
-        with connect(source) as connector, connector.changes(copy.binding, follower(config)) as changes:
-            sentences = changes.check()
+        if (topic := topic_of(config, copy.dataset.name)) is not None:
+            with topic_changes(topic, copy.binding, follower(config), None, None) as told:
+                sentences = told.check()
+        else:
+            with connect(source) as connector, connector.changes(copy.binding, follower(config)) as changes:
+                sentences = changes.check()
     except ParitreeError as error:
         yield _failed(where, "changes", error)
         return

@@ -8,8 +8,9 @@ import files
 import pages
 import slots
 import stream
+import topics
 from parser import Parser
 
 PARSERS: Final[dict[str, Parser]] = {
-    one.name: one for module in (stream, files, pages, slots) for one in module.PARSERS
+    one.name: one for module in (stream, files, pages, slots, topics) for one in module.PARSERS
 }

@@ -15,7 +15,7 @@ HERE = Path(__file__).parent
 RUN = HERE / "run.py"
 NAMES = sorted(
     name
-    for file in ("stream", "files", "pages", "slots")
+    for file in ("stream", "files", "pages", "slots", "topics")
     for name in re.findall(r'Parser\("([\w-]+)"', (HERE / f"{file}.py").read_text())
 )
 

@@ -63,7 +63,7 @@ def free_port() -> int:
         return port
 
 
-def _stop_with_parent() -> None:
+def stop_with_parent() -> None:
     """Ask the kernel to stop the server (fast shutdown) when the thread that started it ends."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
 
@@ -135,7 +135,7 @@ class PostgresqlServer:
                 cwd=self.directory,
                 stdout=log,
                 stderr=log,
-                preexec_fn=_stop_with_parent,
+                preexec_fn=stop_with_parent,
                 start_new_session=True,
                 **self._owner,
             )
