@@ -31,6 +31,14 @@ ca = "ca.pem"
 [connections.main]
 url = "postgresql://reader@db.internal/shop"
 """
+TOPIC = """
+[refresh.orders]
+changes = "topic"
+[refresh.orders.topic]
+url = "nats://localhost"
+stream = "CDC"
+subject = "shop.main.orders"
+"""
 
 
 def loaded(folder: Path, more: str) -> AgentConfig:
@@ -59,6 +67,18 @@ def test_nothing_is_followed_unless_it_is_said(tmp_path: Path) -> None:
         ('[refresh.orders]\nchanges = "slots"\n', "refresh.orders.changes"),
         ('[refresh.orders]\nchanges = "slot"\ninterval_s = 0\n', "refresh.orders.interval_s"),
         ('[refresh.orders]\nchanges = "slot"\nevery = 5\n', "refresh.orders.*every"),
+        ('[refresh.orders]\nchanges = "topic"\n', "belong together"),
+        (TOPIC.replace('"topic"', '"slot"'), "belong together"),
+        (TOPIC.replace("nats://localhost", "http://localhost"), "no URL of a NATS server"),
+        (TOPIC.replace("nats://localhost", "nats://u:p@localhost"), "stand beside the URL"),
+        (TOPIC.replace("localhost", "nats.example.org") + 'token = "env:TOKEN"\n', "in clear"),
+        (TOPIC + 'token = "secret"\n', "not written here but pointed to"),
+        (TOPIC + 'user = "me"\n', "belong together"),
+        (TOPIC + 'ca = "ca.pem"\n', "are for TLS"),
+        (TOPIC + 'cert = "c.pem"\n', "cert and key belong together"),
+        (TOPIC.replace('"CDC"', '"C.D"'), "name of a stream"),
+        (TOPIC.replace("shop.main.orders", "shop..orders"), "no subject"),
+        (TOPIC + "columns = { id = 5 }\n", r"topic\.columns"),
     ],
 )
 def test_mistakes_in_the_file_are_named(tmp_path: Path, more: str, message: str) -> None:
@@ -80,6 +100,18 @@ def test_what_cannot_be_followed_is_refused_at_the_start(tmp_path: Path) -> None
         warm_indexes(config, {"orders": copy_of("sqlite:///x.db")}),
     ):
         pass
+
+
+def test_a_topic_that_cannot_name_keys_is_refused_at_the_start(tmp_path: Path) -> None:
+    config = loaded(tmp_path, TOPIC + 'user = "me"\npassword = "env:NO_SUCH_PASSWORD"\n')
+    copies = {"orders": copy_of("sqlite:///x.db")}
+    with pytest.raises(ConfigError, match="NO_SUCH_PASSWORD is not set"), warm_indexes(config, copies):
+        pass
+    config = loaded(tmp_path, TOPIC + 'columns = { code = "c" }\n')
+    with pytest.raises(ConfigError, match="code is no key column"), warm_indexes(config, copies):
+        pass
+    with warm_indexes(loaded(tmp_path, TOPIC), copies) as indexes:
+        assert list(indexes) == ["orders"]
 
 
 def test_an_index_stays_when_the_spool_is_cleared(tmp_path: Path) -> None:
