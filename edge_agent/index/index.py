@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_agent.index.layers import Layer, netted
+from edge_agent.index.layers import Layer, Weights, netted
 from edge_agent.index.marks import is_taken, shard_of
 from edge_agent.index.run import Run
 from edge_agent.sketching import add_rows
@@ -43,6 +43,9 @@ class NodeRows:
 
 class Index:
     """The runs of one dataset, their merged sums at depth ``sums.bits`` and their merged probe.
+
+    Each run is given back after its turn: a row that is looked at maps 64 KiB of every section (Linux maps pages around
+    it too), so that a hundred keys in a hundred runs would take a gigabyte.
 
     ``changes`` are layers of changes over the runs, already in sums and probe. ``duplicate_keys`` is known where the
     index is maintained. ``digester`` is "compiled" or "plain": how sketches are made.
@@ -93,35 +96,33 @@ class Index:
             known: U64 = getattr(self.sums.fold(to_bits), what)
             return known.reshape(-1, fan_out)[prefixes.astype(np.int64)].reshape(-1)
         total = np.zeros(len(prefixes) * fan_out, np.uint64)
-        for position, prefix in enumerate(prefixes):
-            cuts_at = _node_cuts(int(prefix), bits, to_bits)
-            window = total[position * fan_out : (position + 1) * fan_out]
-            for layer in self.layers:
-                window += of_slice(layer, cuts_at)
+        for layer in self.layers:
+            for position, prefix in enumerate(prefixes):
+                window = total[position * fan_out : (position + 1) * fan_out]
+                window += of_slice(layer, _node_cuts(int(prefix), bits, to_bits))
+            layer.run.release()
         return total
 
     def rows_below(self, bits: int, prefixes: U64) -> NodeRows:
         """Every row below each node; a node's rows are read from all layers and sorted by k."""
-        counts = np.zeros(len(prefixes), np.uint32)
-        parts = [np.zeros((3, 0), np.uint64)]
-        for position, prefix in enumerate(prefixes):
-            rows = self._rows_between(int(prefix) << (64 - bits), (int(prefix) + 1) << (64 - bits))
-            counts[position] = rows.shape[1]
-            parts.append(rows)
-        merged = np.concatenate(parts, axis=1)
-        return NodeRows(counts, merged[0], merged[1], merged[2])
-
-    def _rows_between(self, first: int, end: int) -> U64:
-        """k, r and r′ of all rows with k in [first, end), shape (3, n), sorted by k."""
-        slices = [np.zeros((3, 0), np.uint64)]
-        weights = [np.zeros(0, np.int64)]
+        slices: list[list[U64]] = [[np.zeros((3, 0), np.uint64)] for _ in prefixes]
+        weights: list[list[Weights]] = [[np.zeros(0, np.int64)] for _ in prefixes]
         for layer in self.layers:
-            words = layer.words(*layer.run.window(first, end))
-            slices.append(np.stack([words.k, words.r, words.r2]))
-            weights.append(np.ones(len(words.k), np.int64) if words.weights is None else words.weights)
-        rows = np.concatenate(slices, axis=1)
+            for position, prefix in enumerate(map(int, prefixes)):
+                words = layer.words(*layer.run.window(prefix << (64 - bits), (prefix + 1) << (64 - bits)))
+                slices[position].append(np.stack([words.k, words.r, words.r2]))
+                weights[position].append(np.ones(len(words.k), np.int64) if words.weights is None else words.weights)
+            layer.run.release()
+        nodes = [
+            self._merged(np.concatenate(s, axis=1), np.concatenate(w)) for s, w in zip(slices, weights, strict=True)
+        ]
+        merged = np.concatenate([np.zeros((3, 0), np.uint64), *nodes], axis=1)
+        return NodeRows(np.array([n.shape[1] for n in nodes], np.uint32), merged[0], merged[1], merged[2])
+
+    def _merged(self, rows: U64, weights: Weights) -> U64:
+        """k, r and r′ of one node's rows, shape (3, n), sorted by k, without those that changes took away."""
         if self.changes:
-            return np.stack(netted(rows[0], rows[1], rows[2], np.concatenate(weights)))
+            return np.stack(netted(rows[0], rows[1], rows[2], weights))
         return rows[:, np.argsort(rows[0], kind="stable")]
 
     def find(self, ks: Sequence[int]) -> Iterator[Entry]:
@@ -140,6 +141,7 @@ class Index:
                         held[entry].append(run.locator(row))
                     elif counts < 0:
                         taken.append((entry, run.locator(row)))
+            run.release()
         for entry, locator in taken:  # one that names no locator is content with any: the key has just that one
             locators = held[entry]
             if locators:

@@ -178,3 +178,33 @@ def test_a_damaged_run_is_refused(tmp_path):
         path.write_bytes(flipped)
         with pytest.raises(SourceError, match="checksum"):
             Run(path).verify()
+
+
+def mapped_bytes() -> int:
+    """Bytes of files that this process has mapped into its memory now."""
+    fields = Path("/proc/self/status").read_text().split()
+    return int(fields[fields.index("RssFile:") + 1]) << 10
+
+
+@pytest.mark.parametrize("how", ["find", "rows_below", "children"])
+def test_reading_a_little_of_many_runs_does_not_keep_them_in_memory(how: str, tmp_path: Path) -> None:
+    """Each page that is read maps sixteen: without giving them back, memory grows with keys times runs."""
+    rng = np.random.default_rng(1)
+    rows = [tuple(map(bytes, rng.integers(0, 256, (3, 16), np.uint8))) for _ in range(20_000)]
+    make_run(tmp_path / "0.run", rows)
+    for number in range(1, 20):
+        (tmp_path / f"{number}.run").write_bytes((tmp_path / "0.run").read_bytes())
+    runs = [Run(path) for path in sorted(tmp_path.iterdir())]
+    index = Index(runs, LeafSums.zero(4), empty_probe(), "plain")
+    one = runs[0].bytes_on_disk
+    before = mapped_bytes()
+    if how == "find":
+        wanted = [int.from_bytes(key[:8], "big") for key, _, _ in rows[::100]]
+        assert len(list(index.find(wanted))) == len(wanted) * len(runs)
+    elif how == "rows_below":
+        nodes = np.arange(0, 4096, 64, np.uint64)
+        below = sum(prefix(key, 12) % 64 == 0 for key, _, _ in rows)
+        assert len(index.rows_below(12, nodes).k) == below * len(runs)
+    else:
+        index.children(5, 12, np.arange(32, dtype=np.uint64))
+    assert mapped_bytes() - before < 2 * one < len(runs) * one / 4
