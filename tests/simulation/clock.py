@@ -1,7 +1,7 @@
 """An event loop whose time jumps to the next timer as soon as nothing is left to do, and that has no threads.
 
 Whatever runs on it takes no time but what it waits for, and runs in the same order each time: the loop's own order is
-that of its queue and its timers, and work for threads is done at once, in the loop.
+that of its queue and its timers, and work for threads is done in the loop, at once or after what a slow disk takes.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import contextlib
 import selectors
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, TypeVar
+
+from simulation.mortal import Death, Process, running, tasks_of_processes
 
 T = TypeVar("T")
 
@@ -44,27 +46,63 @@ class _Jump(selectors.BaseSelector):
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """``time`` is virtual seconds since the start. ``faults`` are exceptions that nobody caught."""
+    """``time`` is virtual seconds since the start. ``faults`` are exceptions that nobody caught.
+
+    ``disk_s`` gives the seconds that the next work for a thread takes, half of them before it is done.
+    """
 
     def __init__(self) -> None:
         self._jump = _Jump()
         super().__init__(self._jump)
         self.faults: list[Mapping[str, Any]] = []
-        self.set_exception_handler(lambda _, context: self.faults.append(context))
+        self.disk_s: Callable[[], float] = lambda: 0.0
+        self.set_exception_handler(self._note)
+        self.set_task_factory(tasks_of_processes)
+
+    def _note(self, _loop: Any, context: Mapping[str, Any]) -> None:
+        if not isinstance(context.get("exception"), Death):
+            self.faults.append(context)
 
     def time(self) -> float:
         return self._jump.now
 
     def run_in_executor(self, executor: Any, func: Callable[..., T], *args: Any) -> asyncio.Future[T]:  # type: ignore[override]
-        """The result, at once."""
+        """The result; at once where the disk is not slow. Work of a process that is dead by then is not done."""
         future: asyncio.Future[T] = self.create_future()
-        try:
-            future.set_result(func(*args))
-        except StopIteration as error:
-            future.set_exception(RuntimeError(str(error)))
-        except BaseException as error:  # noqa: BLE001 - it belongs to whoever awaits the future
-            future.set_exception(error)
+        process, took_s = running(), self.disk_s()
+        if not took_s:
+            _done(future, process, func, *args)
+        else:
+            self.call_later(took_s / 2, self._slowly, future, took_s / 2, process, func, *args)
         return future
+
+    def _slowly(self, future: asyncio.Future[T], rest_s: float, process: Process | None, *call: Any) -> None:
+        made: asyncio.Future[T] = self.create_future()
+        _done(made, process, *call)
+        self.call_later(rest_s, _passed_on, made, future)
+
+
+def _done(future: asyncio.Future[T], process: Process | None, func: Callable[..., T], *args: Any) -> None:
+    if process is not None and not process.alive:
+        return
+    try:
+        future.set_result(func(*args))
+    except StopIteration as error:
+        future.set_exception(RuntimeError(str(error)))
+    except BaseException as error:  # noqa: BLE001 - it belongs to whoever awaits the future
+        future.set_exception(error)
+
+
+def _passed_on(made: asyncio.Future[T], to: asyncio.Future[T]) -> None:
+    if not made.done():
+        return
+    error = made.exception()
+    if to.done():
+        return
+    if error is None:
+        to.set_result(made.result())
+    else:
+        to.set_exception(error)
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:

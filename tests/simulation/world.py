@@ -3,10 +3,8 @@
     rows planted ─▶ MemoryStore ─▶ Service ─▶ AgentSession ═══ network ═══ GrpcLink ─▶ Sweep ─▶ report
       (truth)        (real)        (real)       (real)        (faults)      (real)     (real)   (checked)
 
-Everything but gRPC's call, the clock and the threads is the product's own. What a simulation adds from here on: an
-agent crashes when its ``keep_connected`` is cancelled, and is back with a new ``Region.start`` over the same rows and
-spool; a coordinator crashes when ``Sweep.run`` is cancelled and its ``Regions`` are closed, and is back with a sweep
-whose course has the journal of the one before; rows change during a comparison with ``Region.put``.
+Everything but gRPC's call, the clock and the threads is the product's own. ``simulation.lives`` adds coordinators with
+a store, and what dies and comes back.
 """
 
 from __future__ import annotations
@@ -22,7 +20,7 @@ from typing import Any, Final
 import pyarrow as pa
 import pytest
 from simulation.clock import background, run
-from simulation.network import FAIR, ROUGH, STORM, Network, Weather, keep_connected
+from simulation.network import FAIR, ROUGH, STORM, End, Network, Weather, attached, keep_connected
 
 from coordinator.course import Course
 from coordinator.regions import Regions
@@ -120,6 +118,7 @@ class Region:
     disguise: Disguise = lambda service: service
     store: MemoryStore = field(init=False)
     spoil: Callable[[bytes], bytes] = bytes
+    shard_rows: int = 30
 
     def __post_init__(self) -> None:
         self.store = MemoryStore(f"{self.name}-{id(self)}")
@@ -133,7 +132,7 @@ class Region:
 
     def start(self) -> AgentSession:
         """A new process of the agent, which knows nothing of an earlier one but what is on its spool."""
-        copy = Copy(Source(self.store.url), PROFILE, BINDING, KEYS, 30, "plain")
+        copy = Copy(Source(self.store.url), PROFILE, BINDING, KEYS, self.shard_rows, "plain")
         instance = f"i{self.rng.getrandbits(32):x}"
         service = Service(
             self.name,
@@ -165,9 +164,13 @@ async def connected(world: World, spool: Path, disguise: Disguise, trace: Any = 
         for name, rows in world.tables.items()
     ]
     sessions = [region.start() for region in made]
+
+    def attach(end: End) -> contextlib.AbstractAsyncContextManager[None]:
+        return background(attached(regions, end))
+
     try:
         streams = zip(made, sessions, strict=True)
-        async with background(*(keep_connected(network, regions, one, region.spoil) for region, one in streams)):
+        async with background(*(keep_connected(network, attach, one, region.spoil) for region, one in streams)):
             yield regions
     finally:
         regions.close("the simulation ends")
@@ -193,15 +196,20 @@ async def swept(world: World, spool: Path, disguise: Disguise, trace: Any = None
 def simulate(world: World, spool: Path, disguise: Disguise, trace: Any = None) -> dict[str, Any]:
     """:func:`swept` in virtual time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(limits, "LEVEL_BITS_MAX", 2)  # small tables have levels too
-        patch.setattr(limits, "LEAF_ROWS", 4)
-        if world.form is not None:
-            patch.setattr(pairs, "decode", _no_probe(pairs.decode))
-            patch.setattr(descent, "plan", _only(world.form))
-        if world.crowded:
-            patch.setattr(limits, "SUSPECTS_MAX", 12)
-            patch.setattr(limits, "SAMPLE_KEYS", 4)
+        narrow(patch, world.form, crowded=world.crowded)
         return run(swept(world, spool, disguise, trace))
+
+
+def narrow(patch: pytest.MonkeyPatch, form: Form | None, *, crowded: bool) -> None:
+    """Small tables have levels, nodes are resolved in that form, and few keys are many where it is ``crowded``."""
+    patch.setattr(limits, "LEVEL_BITS_MAX", 2)
+    patch.setattr(limits, "LEAF_ROWS", 4)
+    if form is not None:
+        patch.setattr(pairs, "decode", _no_probe(pairs.decode))
+        patch.setattr(descent, "plan", _only(form))
+    if crowded:
+        patch.setattr(limits, "SUSPECTS_MAX", 12)
+        patch.setattr(limits, "SAMPLE_KEYS", 4)
 
 
 def _no_probe(decode: Callable[[Sequence[Sketch]], Decoded]) -> Callable[[Sequence[Sketch]], Decoded]:
