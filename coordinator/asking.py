@@ -14,7 +14,7 @@ from typing import Final
 
 from coordinator.course import Course
 from coordinator.gates import Gate
-from coordinator.store import Answer, Fenced
+from coordinator.store import Answer
 from paritree.core.errors import ParitreeError, PeerError
 from paritree.core.messages import AskReveal, Begin, End, Progress, Refusal, RefusalCode, ReplyBody, RequestBody
 from paritree.core.retry import Busy, Retries, RetryPolicy
@@ -70,7 +70,8 @@ class Exchanges:
     async def parts(self, region: str, body: RequestBody, on_progress: Callable[[Progress], None]) -> list[ReplyBody]:
         """The parts of one answer, Progress taken out; a cut exchange is asked again.
 
-        Raises RegionLost, Fenced when an agent has heard of a newer coordinator, Diverged.
+        Raises RegionLost, Fenced when an agent has heard of a newer coordinator and there is one, Diverged; SourceError
+        when the store, which knows that, is away.
         """
         journal = self.course.journal
         recalled = journal.recall(region, body)
@@ -142,6 +143,8 @@ class Exchanges:
                     retries.reached((part.shards_done, part.rows))
                     on_progress(part)
                 elif isinstance(part, Refusal):
+                    if part.code is RefusalCode.FENCED:  # the store knows, and no agent can end a sweep by saying so
+                        await self.course.held()
                     raise _refused(region, part)
                 else:
                     parts.append(part)
@@ -159,7 +162,7 @@ class Exchanges:
 
 def _refused(region: str, refusal: Refusal) -> ParitreeError:
     if refusal.code is RefusalCode.FENCED:
-        return Fenced()
+        return RegionLost(region, "its agent says that another coordinator drives the sweep, and none has the store")
     if refusal.retry_after_s:
         return Busy(refusal.message, refusal.retry_after_s)
     if refusal.retryable:

@@ -36,6 +36,10 @@ async def unsettled(_outcomes: Mapping[str, str | None]) -> None:
     """Nobody remembers how it went."""
 
 
+async def undisputed() -> None:
+    """There is no store that another coordinator could have."""
+
+
 @dataclass(slots=True)
 class Course:
     """One run of one sweep. ``moved_before`` are the bytes of the runs before it, by region.
@@ -43,7 +47,8 @@ class Course:
     ``patient``: its regions were there when it was begun, so they are waited for as long as for any answer.
     ``admit`` says why a region is not to be asked now, "" if it may be; it is called before its Begin. ``settle`` is
     told at the end how the regions did: None for one that worked, the reason for one that failed. ``returned`` waits
-    until a region that is away has connected; for one that is connected it does not return.
+    until a region that is away has connected; for one that is connected it does not return. ``held`` raises Fenced
+    where another coordinator has the store.
     """
 
     journal: Journal
@@ -57,6 +62,7 @@ class Course:
     moved_before: Mapping[str, Tally] = field(default_factory=dict)
     patient: bool = False
     returned: Callable[[str], Awaitable[None]] | None = None
+    held: Callable[[], Awaitable[None]] = undisputed
 
     @classmethod
     def plain(cls, surroundings: Surroundings) -> Self:

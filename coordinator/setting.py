@@ -50,6 +50,7 @@ class Setting:
             self.retry,
             moved_before=tallies_of_json((row.checkpoint or {}).get("bytes", {})),
             returned=self.returned,
+            held=partial(self.stored, self.store.prove),
         )
         if self.breakers is not None:
             breakers = self.breakers

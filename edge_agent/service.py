@@ -195,8 +195,11 @@ class Service:
             yield told
         try:
             built = building.result()
-        except ParitreeError as error:
-            self._sweeps.pop(sweep_id, None)
+        except BaseException as error:
+            if self._sweeps.get(sweep_id) is sweep:  # whoever's error it is: the next request begins anew
+                del self._sweeps[sweep_id]
+            if not isinstance(error, ParitreeError):
+                raise
             code = RefusalCode.CONFIG if isinstance(error, ConfigError | SchemaDrift) else RefusalCode.SOURCE
             yield Refusal(code, str(error), error.retryable)
             return

@@ -22,6 +22,7 @@ from typing import Any, Final
 
 from mutants_durable import DURABLE
 from mutants_jobs import SPARING
+from mutants_survival import SURVIVAL
 
 ROOT: Final = Path(__file__).parents[1]
 SURVIVED, CAUGHT, UNUSABLE = 0, 1, 2
@@ -289,7 +290,7 @@ MUTANTS: Final = (
         "False",
         ("tests/core/test_ranges.py",),
     ),
-    *(Mutant(*planted) for planted in (*DURABLE, *SPARING)),
+    *(Mutant(*planted) for planted in (*DURABLE, *SPARING, *SURVIVAL)),
 )
 
 

@@ -205,9 +205,16 @@ FENCE: Final[tuple[Planted, ...]] = (
     (
         "fence: a refusal for its sake loses a region only",
         "coordinator/asking.py",
-        "        return Fenced()\n",
-        '        return RegionLost(region, "fenced")\n',
-        (f"{DURABLE_TESTS}::test_an_older_coordinator_is_refused_by_agents_and_stops",),
+        "                        await self.course.held()\n",
+        "                        pass\n",
+        (f"{ASKING}::test_agents_that_know_a_newer_coordinator_stop_this_one",),
+    ),
+    (
+        "fence: an agent's word is enough to stop",
+        "coordinator/setting.py",
+        "            held=partial(self.stored, self.store.prove),\n",
+        "            held=partial(self.stored, lambda: (_ for _ in ()).throw(Fenced())),\n",
+        (f"{DURABLE_TESTS}::test_an_agent_that_only_says_that_there_is_a_newer_coordinator_ends_nothing",),
     ),
 )
 

@@ -38,7 +38,7 @@ def test_every_mutant_can_be_planted(mutant) -> None:
     compile(mutant.source, mutant.file, "exec")
     for test in mutant.tests:
         file, _, name = test.partition("::")
-        assert f"def {name}" in (ROOT / file).read_text(encoding="utf-8")
+        assert f"def {name.partition('[')[0]}" in (ROOT / file).read_text(encoding="utf-8")
 
 
 def test_a_mutant_that_changes_nothing_survives_and_is_told() -> None:

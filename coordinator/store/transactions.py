@@ -30,6 +30,11 @@ class Transactions:
         """The fencing token: higher than that of every coordinator that had the store before."""
         return self._token
 
+    def prove(self) -> None:
+        """Raises Fenced where another coordinator has the store, SourceError where it cannot be asked."""
+        with self._writing():
+            pass
+
     @contextmanager
     def _reading(self) -> Iterator[sa.Connection]:
         with translated(self._engine), self._engine.begin() as connection:

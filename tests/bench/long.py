@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 TESTS: Final = Path(__file__).parents[1]
-PIECE: Final = 50
+PIECE: Final = 10
 """Seeds between two writes of the state."""
 FUZZ_RUNS: Final = 20_000
 SOAK_MINUTES: Final = 20.0

@@ -16,7 +16,7 @@ from coordinator.course import Course, Surroundings
 from coordinator.gates import Gates, Rates
 from coordinator.journal import Diverged, Journal
 from coordinator.store import Answer, Fenced
-from paritree.core.errors import PeerError
+from paritree.core.errors import PeerError, SourceError
 from paritree.core.ledger import ByteLedger
 from paritree.core.messages import (
     AskChildren,
@@ -232,11 +232,37 @@ async def test_a_region_that_is_left_alone_is_not_asked() -> None:
     assert await asking(CHILDREN) == [ANSWER]  # a sweep that has begun goes on
 
 
+FENCED = Refusal(RefusalCode.FENCED, "another coordinator drives this sweep")
+
+
 async def test_agents_that_know_a_newer_coordinator_stop_this_one() -> None:
-    asking = Asking(ScriptedLink([Refusal(RefusalCode.FENCED, "another coordinator drives this sweep")]))
+    async def held() -> None:
+        raise Fenced
+
+    asking = Asking(ScriptedLink([FENCED]), held=held)
     with pytest.raises(Fenced):
         await asking()
     assert asking.clock.waits == []
+
+
+async def test_an_agent_that_only_says_so_is_lost_alone() -> None:
+    asked: list[str] = []
+
+    async def held() -> None:
+        asked.append("the store")
+
+    asking = Asking(ScriptedLink([FENCED]), held=held)
+    with pytest.raises(RegionLost, match="none has the store") as caught:
+        await asking()
+    assert (asked, caught.value.failed) == (["the store"], True)
+
+
+async def test_nothing_is_decided_while_the_store_cannot_say() -> None:
+    async def held() -> None:
+        raise SourceError("the store is away", retryable=True)
+
+    with pytest.raises(SourceError, match="away"):
+        await Asking(ScriptedLink([FENCED]), held=held)()
 
 
 # --- the journal ----------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from durable import SWEEP_ID, Crash, Durable, comparable, store_url
 
-from coordinator.store import Fenced
+from coordinator.store import Fenced, Store
 from edge_agent.service import Service
 from paritree.core.errors import PeerError
 from paritree.core.messages import AskAgain, AskDetail, AskLists, Begin
@@ -292,17 +292,37 @@ async def test_killed_after_a_region_began_anew_it_goes_on_with_that(
 async def test_an_older_coordinator_is_refused_by_agents_and_stops(durable: Callable[..., Durable]) -> None:
     """Its requests carry a lower token than the sweep has had, whichever of the two has the connection."""
     one = durable()
-    link = one.links["eu"]
-    assert isinstance(link, LoopbackLink)
-
-    def before(body: Any) -> None:
-        if isinstance(body, AskDetail):
-            service_of(one, "eu")._fences.admit(SWEEP_ID, 9)  # a newer coordinator has asked
-
-    one.watched["eu"].before = before
     async with one.coordinator() as (control, store):
+
+        def before(body: Any) -> None:
+            if isinstance(body, AskDetail):
+                assert store._lease is not None
+                store._lease.release()
+                with Store.open(one.url, lease_wait_s=0.0) as newer:  # and it has asked
+                    service_of(one, "eu")._fences.admit(SWEEP_ID, newer.token)
+
+        one.watched["eu"].before = before
         with pytest.raises(Fenced):
             await one.swept(control)
         assert control.jobs.overtaken.is_set()
         row = one.row(store)
         assert (str(row.state), row.report, row.error) == ("running", None, None)  # it is the other one's to end
+
+
+async def test_an_agent_that_only_says_that_there_is_a_newer_coordinator_ends_nothing(
+    durable: Callable[..., Durable],
+) -> None:
+    """The store knows better: its region is unknown, the sweep comes to its report, and the coordinator goes on."""
+    one = durable()
+
+    def before(body: Any) -> None:
+        if isinstance(body, AskDetail):
+            service_of(one, "eu")._fences.admit(SWEEP_ID, 9)
+
+    one.watched["eu"].before = before
+    async with one.coordinator() as (control, store):
+        report = await one.swept(control)
+        assert report["verdict"] == "unknown"
+        assert "none has the store" in report["verdicts"][0]["reason"]
+        assert not control.jobs.overtaken.is_set()
+        assert str(one.row(store).state) == "finished"

@@ -87,9 +87,7 @@ def _probe(chance: random.Random, body: m.Ready) -> m.Ready:
 
 
 def _refusal(chance: random.Random) -> m.Refusal:
-    """FENCED is left out: the coordinator stops when an agent has heard of a newer one."""
-    codes = [code for code in m.RefusalCode if code is not m.RefusalCode.FENCED]
-    return m.Refusal(chance.choice(codes), "no", chance.random() < 0.5)
+    return m.Refusal(chance.choice(list(m.RefusalCode)), "no", chance.random() < 0.5)
 
 
 LIES: Final[dict[str, tuple[type, Lie]]] = {

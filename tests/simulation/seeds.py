@@ -39,7 +39,8 @@ def play(seed: int, trace: Any = None) -> tuple[World, dict[str, Any]]:
         report = simulate(world, spool, lambda service: Liar(service, random.Random(f"lies {seed}")), trace)
         check(world, report)
     except Exception as error:
-        raise AssertionError(f"replay with: python tests/simulation/seeds.py {seed}") from error
+        options = pprint.pformat(world, width=110)
+        raise AssertionError(f"replay with: python tests/simulation/seeds.py {seed}\n{options}") from error
     finally:
         shutil.rmtree(spool)
     return world, report
