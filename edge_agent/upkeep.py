@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 
 from edge_agent.build import Copy
 from edge_agent.connectors.contract import Connector
 from edge_agent.connectors.registry import connector_class
 from edge_agent.letters.store import FILE, LetterStore
+from edge_agent.pace import SHARD_S_MAX
 from edge_agent.spool import index_folder
 from edge_agent.topic.following import demand_topic, topic_of
 from edge_agent.warm import Following, WarmIndex
@@ -43,12 +45,28 @@ def warm_index(config: AgentConfig, copies: Mapping[str, Copy], dataset: str) ->
     if said.changes == "slot" and kind.changes is Connector.changes:
         raise ConfigError(
             f"{config.file}: refresh.{dataset}: {kind.engine} has no replication slots",
-            next_step='write changes = "none": the index is scanned anew when a sweep finds it too old',
+            next_step='write changes = "rescan": what may have changed is scanned again'
+            if kind.rescans
+            else 'write changes = "none": the index is scanned anew when a sweep finds it too old',
         )
+    if said.changes == "rescan":
+        if not kind.rescans:
+            raise ConfigError(
+                f"{config.file}: refresh.{dataset}: rows of {kind.engine} move between the parts that are scanned",
+                next_step='write changes = "slot" or "none": parts of it cannot be scanned again alone',
+            )
+        if kind.rescans == "age":  # a shard is read in the time that a shard under a rate may take
+            copy = replace(copy, shard_rows=min(copy.shard_rows, int(said.rescan_rows_s * SHARD_S_MAX)))
     letters = LetterStore(config.spool / FILE, config.region)
-    name = "" if said.changes == "none" else follower(config)
+    name = "" if said.changes in ("none", "rescan") else follower(config)
     following = Following(
-        name, said.interval_s, letters, said.max_age_s, said.check_interval_s, topic=topic_of(config, dataset)
+        name,
+        said.interval_s,
+        letters,
+        said.max_age_s,
+        said.check_interval_s,
+        topic=topic_of(config, dataset),
+        rescan_rows_s=said.rescan_rows_s if said.changes == "rescan" else 0.0,
     )
     demand_topic(following.topic, copy.binding)
     return WarmIndex(copy, index_folder(config.spool, dataset), following)

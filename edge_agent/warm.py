@@ -33,10 +33,11 @@ from edge_agent.index.compaction import compact
 from edge_agent.index.durable import DurableIndex
 from edge_agent.index.manifest import Unusable
 from edge_agent.index.state import Identity, State
-from edge_agent.letters.refreshed import RefreshLetters
+from edge_agent.letters.refreshed import REFRESH, RefreshLetters
 from edge_agent.letters.store import LetterStore
 from edge_agent.letters.sweep import SweepLetters
 from edge_agent.refresh import Refreshed, Refresher, reached_of
+from edge_agent.rescan import ShardRescan
 from edge_agent.topic.changes import Topic
 from edge_agent.topic.following import topic_changes
 from paritree.core import limits
@@ -58,6 +59,7 @@ class Following:
     ``name`` "": nobody tells changes; then the index is used up to an age of ``max_age_s`` by sweeps that do not say.
     ``check_interval_s`` lies between two pieces of the self-check; 0: there is none. ``letters`` keeps the dead letters
     of changed rows. ``topic``: changes are told there; what it proves is as old as ``max_age_s`` at most, too.
+    ``rescan_rows_s``: shards are scanned again by themselves, in the background so many rows a second.
     """
 
     name: str
@@ -66,6 +68,7 @@ class Following:
     max_age_s: float = 3_600.0
     check_interval_s: float = 60.0
     topic: Topic | None = None
+    rescan_rows_s: float = 0.0
 
     @property
     def proves(self) -> bool:
@@ -88,6 +91,8 @@ class WarmIndex:
         self._told = ""
         self._check = SelfCheck(copy, self._index, self._catch_up if following.proves else None)
         self._checked_at = time.monotonic()
+        rate_rows_s = following.rescan_rows_s
+        self._rescan = ShardRescan(copy, self._index, rate_rows_s=rate_rows_s) if rate_rows_s else None
 
     def built(
         self,
@@ -105,7 +110,7 @@ class WarmIndex:
         began = time.monotonic()
         with self._busy:
             try:
-                return self._fresh(began, freshness, letters)
+                return self._fresh(began, freshness, letters, executor, progress)
             except (RescanNeeded, Unusable) as why:
                 if not freshness.rescan and not self._index.why_not:
                     return self._as_built(False, began, (f"used as it is, nothing was scanned: {why.message}",))
@@ -128,17 +133,28 @@ class WarmIndex:
                 raise SourceError(f"the index stays as it was: {'; '.join(built.notes)}", retryable=True)
             return built
 
-    def _fresh(self, began: float, freshness: Freshness, letters: SweepLetters) -> Built:
-        """The index without a scan. Raises RescanNeeded, Unusable; SchemaDrift, as a scan would."""
+    def _fresh(
+        self,
+        began: float,
+        freshness: Freshness,
+        letters: SweepLetters,
+        executor: Callable[[], AbstractContextManager[Executor]],
+        progress: Callable[[Progress], None],
+    ) -> Built:
+        """The index without a scan, or after one of some shards. Raises RescanNeeded, Unusable; SchemaDrift."""
         state, age_s = self._index.view().state, self._index.age_s()
         if state.faults:
             raise RescanNeeded(f"the index is in doubt: {state.faults[0].place}: {state.faults[0].reason}")
         followed = bool(self._following.name)
         stated_s = freshness.max_age_s
-        limit_s = stated_s if self._following.proves or stated_s is not None else self._following.max_age_s
+        seen = self._rescan is not None and self._rescan.by_version  # whether the source is as it was
+        limit_s = stated_s if self._following.proves or seen or stated_s is not None else self._following.max_age_s
         if limit_s is not None and age_s <= limit_s and (stated_s is not None or not followed):
             note = f"as the index was {age_s:,.1f} s before, nothing was scanned"
             return self._as_built(state.reached.position.point, began, (note,))
+        if self._rescan is not None:
+            renewed = self._rescan.renew(executor, progress, letters, limit_s, freshness.rescan)
+            return self._as_built(self._index.reached.position.point, began, (renewed.note,))
         if not followed:
             raise RescanNeeded(f"the index is {age_s:,.0f} s old, and nobody tells what has changed")
         done = self._refreshed(proven=True)
@@ -168,7 +184,21 @@ class WarmIndex:
         finally:
             self._busy.release()
         self._tend()
-        return max(self.interval_s, (time.monotonic() - began) * (1 / DUTY_MAX - 1))
+        pause_s = max(self.interval_s, (time.monotonic() - began) * (1 / DUTY_MAX - 1))
+        return 0.0 if self._rescanned() else pause_s
+
+    def _rescanned(self) -> bool:
+        """Scan the oldest shard again, if it is time and so the engine's way, beside sweeps; whether it was."""
+        store, copy = self._following.letters, self.copy
+        with self._tending:
+            if self._rescan is None or self._index.shelf.closed:
+                return False
+            try:
+                letters = SweepLetters(store, copy.profile, copy.keys, REFRESH)
+                return self._rescan.oldest(letters, self._following.max_age_s / 2)
+            except ParitreeError as error:
+                self._tell(error.message)
+                return False
 
     def _tend(self) -> None:
         """One piece of compaction and, when it is time, of the self-check; sweeps go on beside it."""

@@ -44,7 +44,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Final, Self
+from datetime import UTC, datetime
+from typing import Any, ClassVar, Final, Literal, Self
 
 import pyarrow as pa
 
@@ -83,12 +84,14 @@ class Shard:
     """A native local range of the source that one task scans; small, picklable, meaningful to its connector only.
 
     ``label`` is for people (progress, dead letters), ``range`` for the connector; ``rows_estimate`` for planning.
+    ``version``: shards of one label and one version that is not "" have the same rows, whenever they are read.
     """
 
     number: int
     label: str
     range: Mapping[str, Any]
     rows_estimate: int = 0
+    version: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +117,11 @@ class Plan(ABC):
     @abstractmethod
     def close(self) -> None:
         """Release the snapshot and locks. Idempotent."""
+
+    def between(self, first_s: float, last_s: float) -> Position:
+        """The position of shards that were each read at some time in this interval (seconds since 1970)."""
+        first, last = (datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds") for at in (first_s, last_s))
+        return Position(f"{first} .. {last}", point=False)
 
     def renewed(self) -> Plan | None:
         """The same shards over the table as it is now; None where this plan holds no snapshot that could get old.
@@ -158,6 +166,11 @@ class Connector(ABC):
     engine: ClassVar[str]
     concurrent: ClassVar[bool] = False
     """Whether several threads may use one connector at once; ``waited_s`` then means nothing."""
+    rescans: ClassVar[Literal["", "version", "age"]] = ""
+    """How an index learns which of its shards to scan again alone: their version differs, or they are old.
+
+    "": not at all, because rows move between shards. With "age", ``Plan.take_up`` takes any shards up.
+    """
 
     @classmethod
     @abstractmethod

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from edge_agent.index.applying import moved_by, tally_of
 from edge_agent.index.changes import Applied, Changes, Reached, Replaced, Rescanned, ShardState
@@ -116,8 +116,9 @@ class DurableIndex:
 
         A clock that was set back says nothing of the age: an old index must not pass for a new one.
         """
-        age_s = self._clock() - self.view().state.as_of
-        return math.inf if age_s < -CLOCK_SLACK_S else max(0.0, age_s)
+        state, now = self.view().state, self._clock()
+        newest = max([state.as_of, *(shard.as_of for shard in state.scanned)])
+        return math.inf if newest > now + CLOCK_SLACK_S else max(0.0, now - state.as_of)
 
     def locators(self, keys: Iterable[bytes]) -> Mapping[bytes, frozenset[bytes]]:
         """The locators that the index has for key digests."""
@@ -176,11 +177,17 @@ class DurableIndex:
         self._step([], None, reached)
 
     def replace(
-        self, shards: Sequence[Rescanned], *, dropped: Sequence[str] = (), reached: Reached | None = None
+        self,
+        shards: Sequence[Rescanned],
+        *,
+        dropped: Sequence[str] = (),
+        reached: Reached | None = None,
+        plan: Mapping[str, Any] | None = None,
     ) -> Replaced:
         """Replace what shards of those names hold (or add new ones) and forget the dropped ones, all at once.
 
-        Faults of those shards are repaired by it. Raises SourceError: then the index is as it was.
+        ``plan`` is the memento of the plan that cuts all of them now; None: of the one before. Faults of those shards
+        are repaired by it. Raises SourceError: then the index is as it was.
         """
         with self.shelf.writing:
             old = view = self.view()
@@ -196,6 +203,7 @@ class DurableIndex:
                     outcome, damaged = outcome.plus(work.outcome), damaged or work.damaged
                 names = {*(one.name for one in shards), *gone}
                 state = self._repaired(view, names, damaged)
+                state = replace(state, plan=state.plan if plan is None else plan)
                 fresh = [run for run in runs_of(state) if run.file not in old.state.files]
                 self._commit(state, reached, sums=True, fresh=fresh)
             except BaseException:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -10,7 +10,7 @@ from typing import Any, Final
 import structlog
 
 from edge_agent.connectors.contract import Connector
-from edge_agent.letters.found import Found, found
+from edge_agent.letters.found import Found, found, identity_of, key_identity
 from edge_agent.letters.shardfile import letters_path, take_letters
 from edge_agent.letters.store import LetterStore
 from paritree.core.deadletters import LetterKind
@@ -77,6 +77,20 @@ class SweepLetters:
             ended = self._store.settle(dataset, self._sweep_id, self._began_us, complete=self._complete)
             if ended:
                 _log.info("dead letters ended", dataset=dataset, sweep=self._sweep_id, letters=len(ended))
+
+    def rescanned(self, dead: Iterable[bytes], keyless: int) -> None:
+        """A part of the table was read; ``dead`` are the locators of all dead rows by now, ``keyless`` those without.
+
+        The letters of other rows have ended. Raises SourceError.
+        """
+        if self._store is None:
+            return
+        still = {identity_of(self._keys, key_identity(locator)) for locator in dead}
+        if not still and not keyless:
+            self.scanned()
+            return
+        known = self._store.keyed(self._profile.dataset)
+        self._store.clear(letter for identity, letter in known.items() if identity not in still)
 
     @contextmanager
     def unreadable(self) -> Iterator[None]:

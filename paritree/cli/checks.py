@@ -144,7 +144,7 @@ def _bound(where: str, config: AgentConfig, copy: Held) -> Iterator[Check]:
 
 def _followed(where: str, config: AgentConfig, source: Source, copy: Held) -> Iterator[Check]:
     """Whether the changes of a dataset can be followed that is to be."""
-    if copy.dataset.name not in config.refresh or config.refresh[copy.dataset.name].changes == "none":
+    if copy.dataset.name not in config.refresh or config.refresh[copy.dataset.name].changes in ("none", "rescan"):
         return
     try:
         if (topic := topic_of(config, copy.dataset.name)) is not None:

@@ -12,6 +12,7 @@ from edge_agent.connectors.contract import Source
 from edge_agent.spool import RUN_NAME, held_spool, index_folder
 from edge_agent.upkeep import follower, keep_up, warm_indexes
 from paritree.config.agent import AgentConfig, load_agent
+from paritree.core import limits
 from paritree.core.digest import DatasetKeys
 from paritree.core.errors import ConfigError
 from paritree.core.profile import Binding, BoundColumn, Profile
@@ -79,6 +80,9 @@ def test_nothing_is_followed_unless_it_is_said(tmp_path: Path) -> None:
         (TOPIC.replace('"CDC"', '"C.D"'), "name of a stream"),
         (TOPIC.replace("shop.main.orders", "shop..orders"), "no subject"),
         (TOPIC + "columns = { id = 5 }\n", r"topic\.columns"),
+        ('[refresh.orders]\nchanges = "rescan"\nrescan_rows_s = 99\n', "refresh.orders.rescan_rows_s"),
+        ('[refresh.orders]\nchanges = "rescan"\nrescan_rows_s = inf\n', "refresh.orders.rescan_rows_s"),
+        ('[refresh.orders]\nchanges = "rescan"\nmax_age_s = -1\n', "refresh.orders.max_age_s"),
     ],
 )
 def test_mistakes_in_the_file_are_named(tmp_path: Path, more: str, message: str) -> None:
@@ -100,6 +104,20 @@ def test_what_cannot_be_followed_is_refused_at_the_start(tmp_path: Path) -> None
         warm_indexes(config, {"orders": copy_of("sqlite:///x.db")}),
     ):
         pass
+    config = loaded(tmp_path, '[refresh.orders]\nchanges = "rescan"\n')
+    with (
+        pytest.raises(ConfigError, match=r"refresh\.orders: rows of postgresql move between"),
+        warm_indexes(config, {"orders": copy_of("postgresql://localhost/nowhere")}),
+    ):
+        pass
+
+
+def test_what_is_scanned_again_by_age_is_cut_by_its_rate(tmp_path: Path) -> None:
+    """So that no shard keeps the background, or the end of the agent, waiting for long."""
+    config = loaded(tmp_path, '[refresh.orders]\nchanges = "rescan"\nrescan_rows_s = 500\n')
+    for url, rows in (("cassandra://localhost/shop", 5_000), ("parquet:///x/*.parquet", limits.SHARD_ROWS)):
+        with warm_indexes(config, {"orders": copy_of(url)}) as indexes:
+            assert indexes["orders"].copy.shard_rows == rows
 
 
 def test_a_topic_that_cannot_name_keys_is_refused_at_the_start(tmp_path: Path) -> None:

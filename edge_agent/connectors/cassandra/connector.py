@@ -31,6 +31,9 @@ class CassandraPlan(Plan):
         start, end = (moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ") for moment in (self._start, datetime.now(UTC)))
         return Position(f"cassandra: {start} .. {end} {self._consistency}", point=False)
 
+    def between(self, first_s: float, last_s: float) -> Position:
+        return Position(f"cassandra: {super().between(first_s, last_s).text} {self._consistency}", point=False)
+
     def memento(self) -> dict[str, Any]:
         """When it was begun, and at which consistency."""
         return {"start": self._start.timestamp(), "consistency": str(self._consistency)}
@@ -52,6 +55,7 @@ class CassandraConnector(Connector):
 
     engine: ClassVar[str] = "cassandra"
     concurrent: ClassVar[bool] = True
+    rescans = "age"
 
     def __init__(self, session: Session) -> None:
         self._session = session

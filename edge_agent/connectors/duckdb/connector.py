@@ -21,6 +21,7 @@ class DuckdbConnector(Connector):
     """Reads one database file. It is open, and closed for writers, only during a call and the life of a plan."""
 
     engine: ClassVar[str] = "duckdb"
+    rescans = "version"
 
     def __init__(self, path: str) -> None:
         self.path = path

@@ -15,6 +15,7 @@ from edge_agent.connectors.contract import Plan, Position, Shard
 from edge_agent.connectors.duckdb.database import Database, open_database, states
 from edge_agent.connectors.duckdb.schema import Table, quoted, read_table
 from edge_agent.connectors.filestate import FileState, version
+from edge_agent.connectors.fileversion import settled_version
 from paritree.core.errors import ConfigError, SourceError
 from paritree.core.profile import Binding
 
@@ -30,8 +31,9 @@ class DuckdbPlan(Plan):
         self._database: Database | None = open_database(path)
         try:
             self._states = states(path)
+            settled = settled_version(self._states, shard_rows)
             table = read_table(self._database, binding.table)
-            self.shards = tuple(_shards(self._database, table, self._states[path], shard_rows))
+            self.shards = tuple(_shards(self._database, table, self._states[path], shard_rows, settled))
         except BaseException:
             self.close()
             raise
@@ -61,11 +63,12 @@ def condition(shard: Shard) -> str:
     return " AND ".join(parts)
 
 
-def _shards(database: Database, table: Table, state: FileState, shard_rows: int) -> Iterator[Shard]:
+def _shards(database: Database, table: Table, state: FileState, shard_rows: int, settled: str) -> Iterator[Shard]:
     bounds = [None, *range(shard_rows, _row_ids(database, table), shard_rows), None]
     for number, (low, high) in enumerate(itertools.pairwise(bounds)):
         span = {"low": low, "high": high, "state": astuple(state)}
-        yield Shard(number, f"row ids {low or 0} to {'the end' if high is None else high}", span, shard_rows)
+        label = f"row ids {low or 0} to {'the end' if high is None else high}"
+        yield Shard(number, label, span, shard_rows, settled)
 
 
 def _row_ids(database: Database, table: Table) -> int:

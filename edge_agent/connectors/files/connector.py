@@ -28,6 +28,8 @@ class FilesConnector(Connector):
     What a file's footer or header says is kept until the file changes.
     """
 
+    rescans = "version"
+
     def __init__(self, form: Format, pattern: str) -> None:
         self.form = form
         self.pattern = pattern

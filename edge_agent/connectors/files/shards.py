@@ -11,6 +11,7 @@ from edge_agent.connectors import paths
 from edge_agent.connectors.contract import Plan, Position, Shard
 from edge_agent.connectors.files.format import Format
 from edge_agent.connectors.filestate import FileState, version
+from edge_agent.connectors.fileversion import settled_version
 from paritree.core.errors import ConfigError, SourceError
 
 
@@ -47,9 +48,11 @@ def _shards(form: Format, states: dict[str, FileState], shard_rows: int) -> Sequ
     out: list[Shard] = []
     base = os.path.commonpath([os.path.dirname(path) for path in states]) if states else ""
     for path, state in states.items():
+        version_of_file = settled_version([path], form)
         for index, (piece, rows) in enumerate(form.pieces(path, shard_rows)):
             span = {"path": path, "state": astuple(state), "piece": piece}
-            out.append(Shard(len(out), f"{os.path.relpath(path, base)} part {index}", span, rows))
+            known = version_of_file and f"{version_of_file} {piece}"
+            out.append(Shard(len(out), f"{os.path.relpath(path, base)} part {index}", span, rows, known))
         state.unchanged(path)
     if not out:
         raise SourceError("the files have gone", next_step="put them back and sweep again")

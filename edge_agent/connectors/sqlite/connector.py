@@ -21,6 +21,7 @@ class SqliteConnector(Connector):
     """Reads one database file. Every call opens a read-only connection of its own, so any thread may call."""
 
     engine: ClassVar[str] = "sqlite"
+    rescans = "version"
 
     def __init__(self, path: str) -> None:
         self.path = path

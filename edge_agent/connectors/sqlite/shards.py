@@ -20,6 +20,7 @@ from typing import Any
 
 from edge_agent.connectors.contract import Plan, Position, Shard
 from edge_agent.connectors.filestate import FileState, version
+from edge_agent.connectors.fileversion import settled_version
 from edge_agent.connectors.sqlite.database import Database, open_database
 from edge_agent.connectors.sqlite.errors import translated
 from edge_agent.connectors.sqlite.scan import ALIAS, Condition, column_sql
@@ -40,8 +41,10 @@ class SqlitePlan(Plan):
         try:
             self._version = self._database.data_version()
             table = read_table(self._database, binding.table)
+            # whoever opens a log as root gives it to the file's owner, which it has already
+            settled = settled_version(_files(path), shard_rows, _counters(path), touched=[f"{path}-wal"])
             self._memento = {"version": _file_version(self._database), "shard_rows": shard_rows, **_counters(path)}
-            self.shards = tuple(_shards(self._database, table, shard_rows))
+            self.shards = tuple(_shards(self._database, table, shard_rows, settled))
         except BaseException:
             self.close()
             raise
@@ -73,6 +76,11 @@ def _file_version(database: Database) -> str:
     """What names this state: the file and, where there is one, its log."""
     log = f"{database.path}-wal"
     return version({path: FileState.of(path) for path in (database.path, log) if path != log or os.path.exists(log)})
+
+
+def _files(path: str) -> list[str]:
+    """The file and what SQLite reads with it: its log, or the journal of a transaction that did not end."""
+    return [path, *(beside for beside in (f"{path}-wal", f"{path}-journal") if os.path.exists(beside))]
 
 
 def _counters(path: str) -> dict[str, Any]:
@@ -117,12 +125,12 @@ def _values(bound: Sequence[Any]) -> list[Any]:
     return [bytes(value) if isinstance(value, bytearray) else value for value in bound]
 
 
-def _shards(database: Database, table: Table, shard_rows: int) -> Iterator[Shard]:
+def _shards(database: Database, table: Table, shard_rows: int, settled: str) -> Iterator[Shard]:
     by = "rowid" if table.rowid else "key" if table.without_rowid else "all"
     low: list[Any] | None = None
     for number, high in enumerate([*_bounds(database, table, by, shard_rows), None]):
         span = {"by": by, "low": low, "high": high, "file": database.state.identity}
-        yield Shard(number, f"{by} range {number}", span, shard_rows)
+        yield Shard(number, f"{by} range {number}", span, shard_rows, settled)
         low = high
 
 
