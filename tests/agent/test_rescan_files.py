@@ -258,7 +258,7 @@ STEPS = st.lists(
 
 
 @pytest.mark.parametrize("form", FORMS)
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS)
 def test_any_history_of_files_ends_in_what_a_scan_makes(
     form: str, steps: list[tuple[str, Rows | None, bool]], tmp_path_factory: pytest.TempPathFactory
