@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,7 +19,9 @@ from hypothesis import strategies as st
 from edge_agent.build import build_index
 from edge_agent.connectors import fileversion
 from edge_agent.connectors.contract import Source
-from edge_agent.executors import SerialExecutor
+from edge_agent.executors import SerialExecutor, ThreadExecutor
+from edge_agent.index.changes import Reached
+from edge_agent.index.rest import RestKey, is_sealed
 from edge_agent.letters.sweep import SchemaDrift
 from edge_agent.warm import Following
 from paritree.core.errors import ConfigError, SourceError
@@ -240,7 +243,7 @@ def test_dead_letters_end_with_the_file_that_had_them(tmp_path: Path) -> None:
 
 def test_another_way_to_scan_cuts_the_shards_anew(files: Files, kept: Kept) -> None:
     kept.check()
-    kept.copy = type(kept.copy)(**{**{n: getattr(kept.copy, n) for n in kept.copy.__slots__}, "shard_rows": 1_000})
+    kept.copy = replace(kept.copy, shard_rows=1_000)
     kept.reopen()
     kept.check()
     kept.check()
@@ -322,3 +325,30 @@ def test_an_index_made_before_is_taken_over_by_a_scan(files: Files) -> None:
         assert cold.index.sums.root == kept.built().index.sums.root
     finally:
         kept.close()
+
+
+def test_an_index_that_followed_changes_is_scanned_as_a_whole(files: Files, kept: Kept) -> None:
+    """Its rows are not all those of a shard, and its age is not that of its shards."""
+    kept.check()
+    position = kept.index._index.reached.position
+    kept.index._index.advance(Reached(position, b"where the changes go on", time.time() - 1))
+    built = kept.check(OLD)
+    assert kept.last == 4 * shards_of_a_file(files)
+    assert any("changes were told" in note for note in built.notes)
+    kept.check()
+    assert kept.last == 0
+
+
+def test_shards_are_scanned_by_threads_and_encrypted(files: Files, kept: Kept) -> None:
+    kept.copy = replace(kept.copy, rest_key=RestKey(bytes(range(32))))
+    kept.reopen()
+    kept.check()
+    for number in (0, 2):
+        files.write(f"part-{number}", some(100 * number, 50, "other"))
+    settle()
+    index, letters = kept.index, kept.letters()
+    built = index.built(lambda: ThreadExecutor(2), kept.folder / "sweep", lambda _: None, letters)
+    assert "only" in built.notes[-1]
+    assert all(is_sealed(path) for path in (kept.folder / "index").glob("*.run"))
+    assert kept.check().index.sums.root == built.index.sums.root
+    assert kept.last == 0
