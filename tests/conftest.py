@@ -1,4 +1,4 @@
-"""The real servers, each started once for the whole run and only when a test asks for it."""
+"""The real servers, each started once for the whole run (or each worker of it) and only when a test asks for it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
@@ -22,6 +22,17 @@ if TYPE_CHECKING:
     from servers.cassandra import CassandraServer
     from servers.nats import NatsServer
     from servers.postgresql import PostgresqlServer
+
+LONGEST: Final = ("test_fuzz.py", "test_mutants.py", "test_seeds.py", "test_faults.py", "test_soak.py")
+"""Files of a minute or more, which workers do not share: begun last, one would run while the other worker is idle.
+
+Those that measure time come behind those that compute: at first ``deploy/test`` checks types beside them.
+"""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first; all else stays in its order."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
 @pytest.fixture(scope="session")

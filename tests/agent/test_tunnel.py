@@ -274,6 +274,7 @@ def test_the_key_of_an_agent(bastion: Bastion, table: str, monkeypatch: pytest.M
     try:
         monkeypatch.setenv("SSH_AUTH_SOCK", path)
         while subprocess.run(["ssh-add", "-l"], capture_output=True, check=False).returncode == 2:  # it does not listen
+            assert agent.poll() is None
             time.sleep(0.01)
         assert "has no key" in refused(Source(table, options), ConfigError).message
         subprocess.run(["ssh-add", "-q", str(bastion.folder / "id")], check=True)

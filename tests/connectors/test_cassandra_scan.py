@@ -120,8 +120,9 @@ def test_large_partitions_keep_all_their_rows(ks: Keyspace) -> None:
 
 def test_sizes_come_from_the_nodes_records_and_from_samples(ks: Keyspace, spread: dict[bytes, int]) -> None:
     ks.create("recorded", "id blob PRIMARY KEY, n int")
-    ks.run("ALTER TABLE {ks}.recorded WITH memtable_flush_period_in_ms = 500")
     load_cassandra(ks.session, ks.name, "recorded", spread.items(), ["id", "n"])
+    # Only now, so that all rows are flushed at once: a part of them on disk would be recorded as the whole.
+    ks.run("ALTER TABLE {ks}.recorded WITH memtable_flush_period_in_ms = 500")
     with ks.connect() as connector:
         session = connector._session
         table = schema.read_table(session, "recorded")

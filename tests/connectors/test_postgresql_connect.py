@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import trustme
 from connectors.pg_case import PgCase, bound, rows
-from servers.postgresql import PostgresqlServer, free_port
+from servers.ports import free_port
+from servers.postgresql import PostgresqlServer
 
 from edge_agent.connectors import registry
 from edge_agent.connectors.contract import Source

@@ -173,7 +173,7 @@ def test_the_limit_may_pass_again_and_again(filled: PgCase) -> None:
     def step(number: int) -> Callable[[], None]:
         def run() -> None:
             filled.run(f"UPDATE t SET v = 'step {number}' WHERE id % {shards} = {number}")
-            end = time.monotonic() + 5  # a connection that was closed lives on at a busy server for a moment
+            end = time.monotonic() + 30  # a connection that was closed lives on at a busy server for a moment
             while (count := filled.admin.execute(IN_TRANSACTION).fetchone()[0]) > 1 and time.monotonic() < end:
                 time.sleep(0.02)
             opened.append(count)
@@ -290,7 +290,8 @@ def writing(pg: PgCase) -> Iterator[None]:
     def write() -> None:
         with pg.session() as session:
             for number in range(1_000_000):
-                if ended.is_set():
+                # About 200 rows a second: fewer than may be read, so that what changed in one pass fits into the next.
+                if ended.wait(0.005):
                     return
                 session.execute(f"UPDATE t SET v = 'w{number}' WHERE id = {1_001 + number * 37 % 2_900}")
                 session.execute(f"INSERT INTO t VALUES ({10_000 + number}, 'new')")

@@ -87,6 +87,17 @@ def demand_right(report: dict[str, Any], expected: dict[str, Any]) -> None:
     assert [stated["verdict"] for stated in report["verdicts"]] == ["different"]
 
 
+async def demand_in_time(site: Wired, dataset: str, took_s: float, usual_s: float, more_s: float) -> None:
+    """A disturbed sweep took ``more_s`` beside twice the usual time at most.
+
+    Where it took longer, what is usual is measured once more: the machine may be busier than it was.
+    """
+    if took_s > 2 * usual_s + more_s + SLACK_S:
+        _, now_s = await site.swept(dataset, purpose="audit")
+        usual_s = max(usual_s, now_s)
+    assert took_s <= 2 * usual_s + more_s + SLACK_S
+
+
 @pytest.mark.parametrize(("dataset", "message", "direction", "nth"), MESSAGES, ids=lambda value: str(value))
 @pytest.mark.parametrize("kind", sorted(set(Kind) - LASTING))
 async def test_a_fault_that_strikes_one_message_costs_time_only(
@@ -100,7 +111,7 @@ async def test_a_fault_that_strikes_one_message_costs_time_only(
     site.proxy.heal()
     demand_right(report, expected)
     fault_s = {Kind.STALL: max(STALL_S, DETECTION_S), Kind.HALF_OPEN: DETECTION_S}.get(kind, 0.0)
-    assert took_s <= 2 * usual_s + fault_s + BACKOFF_S + SLACK_S
+    await demand_in_time(site, dataset, took_s, usual_s, fault_s + BACKOFF_S)
 
 
 @pytest.mark.parametrize("dataset", TABLES)
@@ -146,9 +157,9 @@ async def test_a_region_that_stays_away_is_unknown_with_the_reason(site: Wired, 
     assert report["verdict"] == "unknown"
     assert any("eu" in stated["regions"] and stated["reason"] for stated in report["verdicts"]), report["verdicts"]
     tries_s = PATIENCE_S + PAUSE_S * 15  # pauses below a bound that doubles, until patience is at its end
-    assert took_s <= 2 * usual_s + EXCHANGE_TIMEOUT_S + tries_s + SLACK_S
     site.proxy.heal()
     await site.connected("eu", within_s=2.0 * float(LIMITS["RECONNECT_S_MAX"]))
-    report, took_s = await disturbed(site, "few")
+    report, again_s = await disturbed(site, "few")
     demand_right(report, expected)
-    assert took_s <= 2 * usual_s + SLACK_S
+    await demand_in_time(site, "few", took_s, usual_s, EXCHANGE_TIMEOUT_S + tries_s)
+    await demand_in_time(site, "few", again_s, usual_s, 0.0)

@@ -143,6 +143,8 @@ class CassandraServer:
 
     def launch(self) -> Self:
         """Start the daemon and return at once, so that several nodes can start side by side."""
+        from servers.ports import free_ports
+
         jars = fetch()
         ports = free_ports(self.host, 3)
         self.port, self.storage_port = self.port or ports[0], self.storage_port or ports[1]
@@ -201,6 +203,7 @@ class CassandraServer:
             **PROPERTIES,
             "cassandra.config": f"file://{self.directory / 'cassandra.yaml'}",
             "cassandra.storagedir": str(self.directory / "data"),
+            "java.io.tmpdir": str(self.directory),  # libraries that are unpacked there go with it
         }
         return [
             "java",
@@ -314,15 +317,6 @@ def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def free_ports(host: str, count: int) -> list[int]:
-    """Ports of that loopback address that nobody listens on at this moment."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(contextlib.closing(socket.socket())) for _ in range(count)]
-        for each in sockets:
-            each.bind((host, 0))
-        return [int(each.getsockname()[1]) for each in sockets]
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--fetch", action="store_true", help="only fetch the jars")
@@ -339,5 +333,5 @@ def main() -> None:
 
 if __name__ == "__main__":
     # Python puts this file's directory first, where "cassandra" would be this file instead of the driver.
-    sys.path.pop(0)
+    sys.path[0] = str(Path(__file__).parents[1])
     main()

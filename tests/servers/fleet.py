@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
+
+from servers.ports import free_port
 
 PARITREE = [sys.executable, "-m", "paritree.cli.main"]
 CONNECT_S = 60.0
@@ -27,13 +28,6 @@ from paritree.cli.main import main
 main()
 """
 """Runs the command line, and writes every message that comes from an agent into a file first."""
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def paritree(*args: str, **environment: str) -> subprocess.CompletedProcess[str]:

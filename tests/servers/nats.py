@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any, Self
 
 import nats
-from servers.postgresql import HOST, free_port, stop_with_parent
+from servers.ports import HOST, free_port
+from servers.postgresql import stop_with_parent
 
 START_S_MAX = 20.0
 

@@ -12,7 +12,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -53,14 +52,6 @@ def binaries() -> Path:
     if found is None:
         raise RuntimeError("no PostgreSQL server found: apt-get install postgresql")
     return Path(found).resolve().parent
-
-
-def free_port() -> int:
-    """A TCP port on loopback that nothing listens on right now."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def stop_with_parent() -> None:
@@ -127,6 +118,8 @@ class PostgresqlServer:
 
     def resume(self) -> None:
         """Start the server on its cluster, on a new port the first time and on the same one later."""
+        from servers.ports import free_port
+
         self.port = self.port or free_port()
         options = [f"-c{name}={value}" for name, value in {**self.settings, "port": str(self.port)}.items()]
         with (self.directory / "log").open("ab") as log:
@@ -224,4 +217,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).parents[1])
     main()
