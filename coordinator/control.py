@@ -14,9 +14,16 @@ from typing import Any, Final
 
 import structlog
 
-from coordinator.describing import described_agent, described_dataset, described_sweep, instant, part_of
+from coordinator.describing import (
+    described_agent,
+    described_dataset,
+    described_sweep,
+    described_watch,
+    instant,
+    part_of,
+)
 from coordinator.jobs import Jobs, SweepRunner, require_report
-from coordinator.running import Finished
+from coordinator.running import Finished, Running
 from coordinator.setting import Setting
 from coordinator.store import NewSweep, Store, SweepRow
 from paritree import __version__
@@ -25,6 +32,7 @@ from paritree.config.toml import near
 from paritree.core.errors import ConfigError
 from paritree.core.limits import BUCKET_BYTES_MAX, NAME_CHARS_MAX, REGIONS_MAX, REGIONS_MIN
 from paritree.core.scope_labels import id_text
+from paritree.core.watch import Windows
 from paritree.wire.control import FindingsOrder, SteerOrder, SweepOrder, SweepProgress
 
 LIMIT: Final = 1_000
@@ -64,6 +72,8 @@ class Control:
         self._new_id = new_id
         self._setting = setting or Setting(store)
         self.jobs = Jobs(self._setting, runner, datasets)
+        self.watched: Mapping[str, Windows] = {}
+        """The datasets that are validated continuously."""
 
     # --- sweeps -----------------------------------------------------------------------------------------------------
 
@@ -74,12 +84,16 @@ class Control:
 
         Raises ConfigError for what the caller got wrong, PeerError when the coordinator is stopping or full.
         """
-        row, running = await self.jobs.begin(self._new(order, operator))
+        row, running = await self.begin(order, operator)
         if running is None:
             yield row.id, Finished(require_report(row))
             return
         async for event in running.follow():
             yield row.id, event
+
+    async def begin(self, order: SweepOrder, operator: str = "") -> tuple[SweepRow, Running | None]:
+        """The sweep of that order, and its run where it has not ended. Raises as :meth:`sweep`."""
+        return await self.jobs.begin(self._new(order, operator))
 
     def _new(self, order: SweepOrder, operator: str) -> NewSweep:
         dataset = self._dataset(order.dataset)
@@ -173,6 +187,11 @@ class Control:
                 described_sweep(row, self.jobs.running.get(row.id))
                 for row in unended
                 if row.dataset in {one.name for one in chosen}
+            ],
+            "watches": [
+                described_watch(one, self.watched[one.name], await asyncio.to_thread(self._store.watch, one.name))
+                for one in chosen
+                if one.name in self.watched
             ],
         }
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from coordinator.running import Running
 from coordinator.store import AgentRow, SweepRow
+from coordinator.store.watches import WatchRow, WindowRow
 from paritree.config.datasets import Dataset
+from paritree.core.watch import Windows
 
 
 def instant(at: datetime | None) -> str | None:
@@ -84,3 +86,43 @@ def _progress(one: Any) -> dict[str, Any]:
         "elapsed_s": one.elapsed_s,
         "eta_s": one.eta_s,
     }
+
+
+def described_watch(dataset: Dataset, windows: Windows, row: WatchRow | None) -> dict[str, Any]:
+    """How far a watched dataset is verified, by region, and its last windows, oldest first."""
+    known = row.regions if row is not None else {}
+    regions = []
+    for name in dataset.regions:
+        verified, position, reason = known.get(name, (None, None, "no window has been checked yet"))
+        regions.append(
+            {"name": name, "verified_through": _end(verified), "position": position, "reason": reason or None}
+        )
+    return {
+        "dataset": dataset.name,
+        "window_s": windows.window_s,
+        "late_s": windows.late_s,
+        "verified_through": _end(row.mark.verified if row else None),
+        "checking": _end(row.mark.opened if row else None),
+        "open_findings": row.open_findings if row else 0,
+        "regions": regions,
+        "windows": [_window(one) for one in row.windows] if row else [],
+    }
+
+
+def _window(row: WindowRow) -> dict[str, Any]:
+    return {
+        "through": _end(row.ended),
+        "since": _end(row.since),
+        "verdict": row.verdict,
+        "verified": row.verified,
+        "sweep_id": row.sweep_id,
+        "decided_at": instant(row.decided_at),
+        "reasons": row.outcome.get("reasons", {}),
+        "new_total": row.outcome.get("new_total", 0),
+        "ended_total": row.outcome.get("ended_total", 0),
+        "new": row.outcome.get("new", []),
+    }
+
+
+def _end(end_s: int | None) -> str | None:
+    return None if end_s is None else datetime.fromtimestamp(end_s, UTC).isoformat()

@@ -26,12 +26,14 @@ from coordinator.runner import LinkRunner
 from coordinator.setting import Setting
 from coordinator.store import Fenced, Store
 from coordinator.transport import Server
+from coordinator.watching import Watcher
 from paritree.config.coordinator import CoordinatorConfig
 from paritree.config.datasets import Dataset, load_datasets
 from paritree.config.toml import near
 from paritree.core.errors import ConfigError
 from paritree.core.messages import Hello
 from paritree.core.retry import RetryPolicy
+from paritree.core.watch import Windows
 from paritree.pki import read_certificates, trust_domain_of
 from paritree.stopping import exit_code, signals
 from paritree.tls import Role, Tls, load_tls
@@ -71,6 +73,14 @@ def setting_of(config: CoordinatorConfig, store: Store, breakers: Breakers, data
     return Setting(store, gates=gates, breakers=breakers, retry=RetryPolicy(patience_s=config.patience_s))
 
 
+def windows_of(config: CoordinatorConfig, datasets: Mapping[str, Dataset]) -> dict[str, Windows]:
+    """The datasets that are validated continuously. Raises ConfigError for one that there is not."""
+    for name in config.watch:
+        if name not in datasets:
+            raise ConfigError(f"{config.file}: watch: there is no dataset '{name}'", next_step=near(name, datasets))
+    return {name: Windows(one.window_s, one.late_s) for name, one in config.watch.items()}
+
+
 async def _serve(config: CoordinatorConfig, tls: Tls, datasets: dict[str, Dataset], store: Store) -> int:
     domain = trust_domain(config, tls)
     breakers = Breakers(store)
@@ -94,6 +104,7 @@ async def _serve(config: CoordinatorConfig, tls: Tls, datasets: dict[str, Datase
     setting = replace(setting_of(config, store, breakers, datasets), returned=regions.returned)
     control = Control(store, aftermath, datasets, presence.connected, setting=setting)
     control.jobs.failed = aftermath.failed
+    control.watched = windows_of(config, datasets)
 
     def operator(context: Context) -> str:
         return operator_of(context, domain).name
@@ -102,7 +113,9 @@ async def _serve(config: CoordinatorConfig, tls: Tls, datasets: dict[str, Datase
     server = Server(regions, tls, trust_domain=domain, name=domain, handlers=[handler], unreadable=letters.unreadable)
     await server.start(config.listen)
     stopped: asyncio.Future[signal.Signals] = asyncio.get_running_loop().create_future()
-    keeping = asyncio.gather(presence.run(), Keeper(store, control.jobs, config.store.lease_s).run())
+    keeping = asyncio.gather(
+        presence.run(), Keeper(store, control.jobs, config.store.lease_s).run(), Watcher(store, control, datasets).run()
+    )
     overtaken = asyncio.create_task(control.jobs.overtaken.wait())
     waiting: set[asyncio.Future[Any]] = {stopped, keeping, overtaken}
     try:

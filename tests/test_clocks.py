@@ -10,6 +10,7 @@ PACKAGES = ("paritree", "edge_agent", "coordinator")
 WALL = {
     "coordinator/breakers.py": "survives a restart; a clock set back does not keep a breaker open (core/breaker)",
     "coordinator/store/transactions.py": "when something happened, for people; leases go by the server",
+    "coordinator/watching.py": "which window is due; set back, no window is checked again (core/watch)",
     "edge_agent/build.py": "as of when a shard was read",
     "edge_agent/checking.py": "as of when a shard was scanned anew",
     "edge_agent/connectors/cassandra/connector.py": "the position of a scan, for people",

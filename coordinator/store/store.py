@@ -26,9 +26,10 @@ from coordinator.store.outcomes import Outcomes
 from coordinator.store.sweeps import Sweeps
 from coordinator.store.tables import agents
 from coordinator.store.transactions import utc_now
+from coordinator.store.watches import Watches
 
 
-class Store(Sweeps, Answers, Outcomes, Agents, BreakerTable, DeadLetterTable):
+class Store(Sweeps, Answers, Outcomes, Agents, BreakerTable, DeadLetterTable, Watches):
     """An open store. Threads may share it."""
 
     def __init__(self, engine: sa.Engine, clock: Callable[[], datetime] = utc_now) -> None:

@@ -210,3 +210,46 @@ letter_acts = Table(
     Column("reason", Text, nullable=False),
     Column("ids", _json(), nullable=False, comment="empty: all of the dataset"),
 )
+
+_END: Final = "end of a window, seconds since 1970"
+watches = Table(
+    "watches",
+    metadata,
+    Column("dataset", String(255), primary_key=True),
+    Column("watch_id", String(16), nullable=False, comment="of profile and regions"),
+    Column("opened", BigInteger, comment=_END),
+    Column("decided", BigInteger, comment=_END),
+    Column("verified", BigInteger, comment=_END),
+)
+
+watch_regions = Table(
+    "watch_regions",
+    metadata,
+    Column("dataset", String(255), primary_key=True),
+    Column("region", String(63), primary_key=True),
+    Column("verified", BigInteger, comment=_END),
+    Column("position", Text, comment="at which it was verified"),
+    Column("reason", Text, nullable=False, comment="why the last window was not verified"),
+)
+
+watch_windows = Table(
+    "watch_windows",
+    metadata,
+    Column("dataset", String(255), primary_key=True),
+    Column("ended", BigInteger, primary_key=True, autoincrement=False, comment=_END),
+    Column("since", BigInteger, comment="verified before"),
+    Column("verdict", String(16), nullable=False),
+    Column("verified", Boolean, nullable=False),
+    Column("sweep_id", String(64)),
+    Column("decided_at", UtcTime, nullable=False),
+    Column("outcome", _json(), nullable=False, comment="reasons, new and ended findings"),
+)
+
+watch_findings = Table(
+    "watch_findings",
+    metadata,
+    Column("dataset", String(255), primary_key=True),
+    Column("fingerprint", String(32), primary_key=True, comment="of the finding as it is reported"),
+    Column("copies", BigInteger, nullable=False),
+    Column("first", BigInteger, nullable=False, comment=_END),
+)

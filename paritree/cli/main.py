@@ -23,6 +23,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "diff": "Compare tables ad hoc; nothing to set up.",
     "sweep": "Compare datasets over their regions, through the coordinator.",
     "status": "Show which regions are connected and how each dataset's last sweep ended.",
+    "watch": "Follow how far a dataset is verified, window after window.",
     "findings": "List what a sweep found.",
     "dlq": "List, show, try again or discard what could not be compared.",
     "agent": "Run a region's agent; resolve tokens and name buckets in its region.",

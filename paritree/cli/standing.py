@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from paritree.cli.progress import duration
@@ -23,6 +23,19 @@ def standing_lines(status: Mapping[str, Any]) -> Iterator[str]:
     if rows:
         yield ""
         yield from table([("region", "dataset", "circuit", "failures", "next try", "last reason"), *rows])
+    if watches := status.get("watches"):
+        yield ""
+        yield from watch_lines(watches)
+
+
+def watch_lines(watches: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """How far the regions of watched datasets are verified."""
+    rows = [
+        (one["dataset"], region["name"], region["verified_through"] or "never", region["reason"] or "-")
+        for one in watches
+        for region in one["regions"]
+    ]
+    yield from table([("watched", "region", "verified through", "why not further"), *rows])
 
 
 def steered_line(sweep: Mapping[str, Any]) -> str:

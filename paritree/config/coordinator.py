@@ -60,6 +60,15 @@ class RatesConfig(Part):
     """Bytes a second that go to and come from the region, over all sweeps."""
 
 
+class WatchConfig(Part):
+    """How one dataset is validated continuously."""
+
+    window_s: int = Field(default=60, ge=1, le=86_400)
+    """Seconds of a window; windows begin at multiples of it since 1970, in UTC."""
+    late_s: int = Field(default=5, ge=0, le=86_400)
+    """Seconds after a window's end that its late changes get before it is checked; what comes later, the next sees."""
+
+
 class CoordinatorConfig(FileSettings):
     """Everything that a coordinator process needs to know."""
 
@@ -89,6 +98,8 @@ class CoordinatorConfig(FileSettings):
     """How every region is spared."""
     region_rates: dict[str, RatesConfig] = Field(default_factory=dict)
     """How single regions are spared, in place of ``rates``."""
+    watch: dict[str, WatchConfig] = Field(default_factory=dict)
+    """The datasets that are validated continuously."""
     stop_timeout_s: float = Field(default=10.0, ge=0, le=3_600, allow_inf_nan=False)
     """Seconds that running sweeps get to end when the coordinator is told to stop; its next start goes on with them."""
 
