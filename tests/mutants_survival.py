@@ -28,31 +28,10 @@ SURVIVAL: Final[tuple[Planted, ...]] = (
         (f"{TRIALS}::test_every_trial[0]",),
     ),
     (
-        "trials: a run that does not match its record is believed",
-        "edge_agent/resumption.py",
-        "        run.verify()\n",
-        "",
-        (f"{TRIALS}::test_every_trial[0]", f"{TRIALS}::test_every_trial[50]", f"{TRIALS}::test_every_trial[100]"),
-    ),
-    (
-        "trials: what was read before a write is still of use",
-        "edge_agent/connectors/contract.py",
-        "return () if own is not None and all(memento == own for memento in mementos) else None",
-        "return ()",
-        (f"{TRIALS}::test_every_trial[0]", f"{TRIALS}::test_every_trial[50]", f"{TRIALS}::test_every_trial[100]"),
-    ),
-    (
         "trials: open sweeps are left to nobody",
         "coordinator/store/sweeps.py",
         "connection.execute(running.values(state=SweepState.QUEUED, resumed=sweeps.c.resumed + 1))",
         "connection.execute(running.values(resumed=sweeps.c.resumed + 1))",
         (f"{TRIALS}::test_every_trial[0]",),
-    ),
-    (
-        "trials: a region that comes back is not asked again",
-        "coordinator/asking.py",
-        "                if again is None:\n",
-        "                if True:\n",
-        (f"{TRIALS}::test_every_trial[0]", f"{TRIALS}::test_the_trials_meet_what_they_are_for"),
     ),
 )
