@@ -21,6 +21,8 @@ WALL = {
     "edge_agent/kept.py": "how long runs of an earlier process are kept: too long or too short costs work only",
     "edge_agent/letters/beside.py": "as of when letters were listed, for people",
     "edge_agent/refresh.py": "as of when an index is proven",
+    "edge_agent/rescan.py": "which shards are old; set back, those in doubt count as old",
+    "edge_agent/topic/changes.py": "as of when a marker was published",
     "paritree/tls.py": "whether certificates are valid",
     "paritree/wire/handshake.py": "whether certificates are valid",
 }
