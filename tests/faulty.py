@@ -33,6 +33,8 @@ EXCHANGE_TIMEOUT_S: Final = 2.0
 PATIENCE_S: Final = 2.0
 PAUSE_S: Final = 0.3
 """Bound of the pause before the second try; it doubles."""
+START_S: Final = 120.0
+"""Until the agents are there: other processes may be starting, or compiling kernels, at the same time."""
 TREE_ROWS: Final = 1_700
 TABLES: Final[Mapping[str, tuple[int, int, int]]] = {
     "few": (300, 3, 1),
@@ -182,7 +184,7 @@ async def wired(folder: Path, pki: Path) -> AsyncIterator[Wired]:
             for region in urls:
                 running.launch_agent(region)
             async with operator_of(folder) as running.operator:
-                await running.connected(*urls)
+                await running.connected(*urls, within_s=START_S)
                 yield running
             await asyncio.to_thread(fleet.stop_all)
             await hooks.stop()

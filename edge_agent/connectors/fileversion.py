@@ -3,7 +3,9 @@
 Size and time of the last write are not enough: a tool may set the time back, and two writes in one tick of the clock
 have the same time. So the time of the last change of the inode counts too, which nobody can set, and a file that was
 written just now has no version yet: it is read again the next time. What is on another machine is opened first, which
-makes it say what it has. Its clock may be behind ours only where it counts finer than that.
+makes it say what it has. Its clock may be behind ours only where it counts finer than that. Only asked about, never
+opened, is a file in which this process may have locks: closing any handle of it gives all of them up (POSIX), and
+writers would come in while a scan holds them off.
 """
 
 from __future__ import annotations
@@ -21,19 +23,24 @@ SETTLED_NS: Final = 2_000_000_000
 
 
 def settled_version(
-    paths: Iterable[str], *about: object, touched: Collection[str] = (), now_ns: int | None = None
+    paths: Iterable[str],
+    *about: object,
+    touched: Collection[str] = (),
+    locked: bool = False,
+    now_ns: int | None = None,
 ) -> str:
     """The version of these files, read as ``about`` says; "" where one was written too short a time before.
 
-    Of ``touched`` ones the inode changes without a write, so its time says nothing. ``now_ns`` is the time since 1970,
-    before anything is read of them. Raises SourceError where a file has gone.
+    Of ``touched`` ones the inode changes without a write, so its time says nothing. ``locked`` ones are open in this
+    process already, with locks. ``now_ns`` is the time since 1970, before anything is read of them. Raises SourceError
+    where a file has gone.
     """
     now_ns = time.time_ns() if now_ns is None else now_ns
     digest = hashlib.blake2b(digest_size=16)
     for each in about:
         digest.update(f"{each!r}\0".encode(errors="backslashreplace"))
     for path in sorted(paths):
-        stat = _stat(path)
+        stat = _stat(path, locked)
         changed_ns = 0 if path in touched else stat.st_ctime_ns
         if max(stat.st_mtime_ns, changed_ns) > now_ns - SETTLED_NS:
             return ""
@@ -42,8 +49,10 @@ def settled_version(
     return digest.hexdigest()
 
 
-def _stat(path: str) -> os.stat_result:
+def _stat(path: str, locked: bool) -> os.stat_result:
     try:
+        if locked:
+            return os.stat(path)
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             return os.fstat(handle)

@@ -72,6 +72,10 @@ _MISSING: Final[dict[int, tuple[str, str]]] = {
 
 def exhausted(error: BaseException) -> SourceError | None:
     """The retryable error that says what this machine has run out of, where that is why something failed."""
+    if isinstance(error, RuntimeError) and str(error) == "can't start new thread":  # Python's own words, without errno
+        _, step = _MISSING[errno.ENOMEM]
+        step += "; or allow it more threads: ulimit -u, TasksMax= of a unit"
+        return SourceError(f"out of memory or threads: {error}", next_step=step, retryable=True)
     code = errno.ENOMEM if isinstance(error, MemoryError) else getattr(error, "errno", None)
     if not isinstance(error, OSError | MemoryError) or code not in _MISSING:
         return None

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -307,6 +310,22 @@ def test_the_default_clock_is_the_coarsest_in_use(tmp_path: Path, monkeypatch: p
     assert version != fileversion.settled_version([str(path)], "read otherwise", now_ns=now + 10**12)
     with pytest.raises(SourceError):
         fileversion.settled_version([str(tmp_path / "none")])
+
+
+def test_the_version_of_a_locked_file_leaves_its_locks(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_text("x")
+    now = path.stat().st_ctime_ns + 10**12
+    another = "import fcntl, sys; fcntl.lockf(open(sys.argv[1], 'r+'), fcntl.LOCK_EX | fcntl.LOCK_NB)"
+    command = [sys.executable, "-c", another, str(path)]
+    with path.open("r+") as held:
+        fcntl.lockf(held, fcntl.LOCK_EX)
+        version = fileversion.settled_version([str(path)], locked=True, now_ns=now)
+        assert b"BlockingIOError" in subprocess.run(command, capture_output=True, check=False).stderr
+        assert version == fileversion.settled_version([str(path)], now_ns=now)  # which opens and closes it
+        assert subprocess.run(command, capture_output=True, check=False).returncode == 0, "what ``locked`` is for"
+    with pytest.raises(SourceError):
+        fileversion.settled_version([str(tmp_path / "none")], locked=True)
 
 
 def test_an_index_made_before_is_taken_over_by_a_scan(files: Files) -> None:

@@ -21,7 +21,7 @@ HELP_S_MAX = 0.4
 HEAVY = ("numpy", "pyarrow", "dask", "distributed", "grpc", "sqlalchemy", "pydantic", "structlog", "rich", "numba")
 FOR_OTHERS = ("sqlalchemy", "alembic", "pandas", "duckdb", "cassandra", "distributed")
 EXPECTED = [
-    *("demo", "init", "diff", "sweep", "status", "findings", "dlq"),
+    *("demo", "init", "diff", "sweep", "status", "watch", "findings", "dlq"),
     *("agent", "index", "coordinator", "doctor", "pki", "conformance"),
 ]
 

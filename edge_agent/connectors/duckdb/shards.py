@@ -31,7 +31,7 @@ class DuckdbPlan(Plan):
         self._database: Database | None = open_database(path)
         try:
             self._states = states(path)
-            settled = settled_version(self._states, shard_rows)
+            settled = settled_version(self._states, shard_rows, locked=True)
             table = read_table(self._database, binding.table)
             self.shards = tuple(_shards(self._database, table, self._states[path], shard_rows, settled))
         except BaseException:

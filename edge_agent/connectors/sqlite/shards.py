@@ -42,7 +42,7 @@ class SqlitePlan(Plan):
             self._version = self._database.data_version()
             table = read_table(self._database, binding.table)
             # whoever opens a log as root gives it to the file's owner, which it has already
-            settled = settled_version(_files(path), shard_rows, _counters(path), touched=[f"{path}-wal"])
+            settled = settled_version(_files(path), shard_rows, _counters(path), touched=[f"{path}-wal"], locked=True)
             self._memento = {"version": _file_version(self._database), "shard_rows": shard_rows, **_counters(path)}
             self.shards = tuple(_shards(self._database, table, shard_rows, settled))
         except BaseException:
