@@ -19,11 +19,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-import nats
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
-from nats.errors import NoRespondersError
+from nats.errors import NoRespondersError, SecureConnWantedError
 from nats.errors import TimeoutError as NatsTimeout
 
 from paritree.core.errors import ConfigError, SourceError
@@ -92,6 +91,20 @@ class Message:
     stored_at: float
     pending: int
     reply: str = field(repr=False)
+
+
+class _Client(Client):
+    """``nats`` goes on in clear where a server does not ask for TLS, or somebody between takes that word away."""
+
+    def __init__(self, secure: bool) -> None:
+        super().__init__()
+        self._secure = secure
+
+    def _connect_command(self) -> bytes:
+        """What is sent first, the password in it."""
+        if self._secure and not self._server_info.get("tls_required"):
+            raise SecureConnWantedError
+        return super()._connect_command()
 
 
 class Stream:
@@ -195,13 +208,17 @@ class Stream:
         async def quietly(_: Exception) -> None:
             """What goes wrong is raised where it is asked for."""
 
-        server = self._server
+        server, client = self._server, _Client(tls is not None)
         said: dict[str, Any] = {"user": server.user or None, **server.secrets}
         if tls is not None:
             said["tls"] = tls
-        return await nats.connect(
-            server.url, name="paritree", allow_reconnect=False, connect_timeout=int(ANSWER_S), error_cb=quietly, **said
-        )
+        said |= {"connect_timeout": int(ANSWER_S), "allow_reconnect": False, "error_cb": quietly}
+        try:
+            await client.connect(server.url, name="paritree", **said)
+        except BaseException:
+            await client.close()
+            raise
+        return client
 
     def _asked(self, what: str, asked: dict[str, Any], *, absent: int = 0) -> dict[str, Any]:
         """An answer of the JetStream API. An error of code ``absent`` is none."""

@@ -30,6 +30,7 @@ class NatsServer:
 
     def __init__(self, *arguments: str) -> None:
         self.arguments = arguments
+        self.jetstream = True
         self.directory = Path(tempfile.mkdtemp(prefix="paritree-nats-"))
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
@@ -41,7 +42,8 @@ class NatsServer:
     def start(self) -> None:
         """Start it; returns when it accepts connections. Streams of an earlier start are there again."""
         program = shutil.which("nats-server") or "/usr/sbin/nats-server"
-        command = [program, "-a", HOST, "-p", str(self.port), "-js", "-sd", str(self.directory), *self.arguments]
+        command = [program, "-a", HOST, "-p", str(self.port), *self.arguments]
+        command += ["-js", "-sd", str(self.directory)] if self.jetstream else []
         with (self.directory / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=stop_with_parent
