@@ -213,9 +213,10 @@ class Stream:
         if tls is not None:
             said["tls"] = tls
         said |= {"connect_timeout": int(ANSWER_S), "allow_reconnect": False, "error_cb": quietly}
+        said |= {"max_reconnect_attempts": 1, "reconnect_time_wait": 0.1}  # else it tries for minutes all the same
         try:
-            await client.connect(server.url, name="paritree", **said)
-        except BaseException:
+            await asyncio.wait_for(client.connect(server.url, name="paritree", **said), 2 * ANSWER_S)
+        except Exception:
             await client.close()
             raise
         return client
