@@ -1,8 +1,10 @@
-"""A backlog of changes taken into a durable index, beside what PostgreSQL takes to hand it out; and keeping up.
+"""Warm against cold: a backlog of changes taken into a durable index, keeping up, and warm sweeps of three regions.
 
     python tests/bench/refresh.py [--rows 2000000] [--changes 250000] [--transaction-rows 1000] [--runs 3]
-                                  [--only backlog|little|keeping-up] [--rate 1000] [--seconds 20]
+                                  [--only backlog|little|keeping-up|warm] [--rate 1000] [--seconds 20]
+                                  [--sweep-rows 3000000]
 
+At its end it prints the table of what is to be reached, and what was.
 PostgreSQL's own time: the slot's changes (a peek) and the rows of those keys (in statements of 50,000 keys), by COPY
 into a buffer that nobody looks at, over the same slot, publication and columns. The agent's: everything from the first
 question to the slot that has moved on, the index on disk and the proof that nothing was left out included.
@@ -27,6 +29,7 @@ import psutil
 from measure import machine, median, table
 from servers.postgresql import PostgresqlServer
 from tables import load_postgresql
+from warm import warm_sweeps
 
 INTERVAL_S = 2.0
 """Between two background refreshes."""
@@ -226,23 +229,25 @@ class Agent:
         self._process.wait(60)
 
 
-def backlog(server: PostgresqlServer, agent: Agent, args: argparse.Namespace) -> None:
-    lines, ratios = [], []
-    for turn in range(args.runs):
-        ids = change(server, args.rows, args.changes, args.transaction_rows, turn)
+def backlog(server: PostgresqlServer, agent: Agent, args: argparse.Namespace) -> list[list[str]]:
+    """A quarter of the backlog first: memory must not grow with it."""
+    lines, ratios, grown = [], [], []
+    for turn, changes in enumerate([args.changes // 4, *[args.changes] * args.runs]):
+        ids = change(server, args.rows, changes, args.transaction_rows, turn)
         peek, rows = own_time(server.url("bench"), agent.slot, ids)
         agent.ask("refresh")
         said = agent.heard()
-        assert said["keys"] == args.changes, said
+        assert said["keys"] == changes, said
         ratios.append(said["wall_s"] / (peek + rows))
+        grown.append(said["grown"] / 2**20)
         lines.append(
             [
-                f"{args.changes:,} / {args.transaction_rows}",
+                f"{changes:,} / {args.transaction_rows}",
                 f"{peek:.2f}",
                 f"{rows:.2f}",
                 f"{said['wall_s']:.2f}",
                 f"{said['cpu_s']:.2f}",
-                f"{said['grown'] / 2**20:.0f}",
+                f"{grown[-1]:.0f}",
                 f"{said['rss'] / 2**20:.0f}",
                 f"{ratios[-1]:.2f}",
             ]
@@ -257,11 +262,13 @@ def backlog(server: PostgresqlServer, agent: Agent, args: argparse.Namespace) ->
         "RSS MiB",
         "ratio",
     ]
-    print(table(header, lines))
-    print(f"\nratio {median(ratios):.2f} (at most 1.3)\n")
+    print(table(header, lines), end="\n\n")
+    memory = f"memory +{median(grown[1:]):.0f} MiB, of a quarter +{grown[0]:.0f} MiB"
+    what = f"backlog of {args.changes:,} changes on {args.rows:,} rows"
+    return [[what, "≤ 1.3 × PostgreSQL's own time, flat memory", f"{median(ratios[1:]):.2f} ×; {memory}"]]
 
 
-def little(server: PostgresqlServer, agent: Agent, args: argparse.Namespace) -> None:
+def little(server: PostgresqlServer, agent: Agent, args: argparse.Namespace) -> list[list[str]]:
     """What a sweep waits for that begins after nothing, or next to nothing, has changed."""
     lines = []
     for changes in (0, 300):
@@ -273,20 +280,18 @@ def little(server: PostgresqlServer, agent: Agent, args: argparse.Namespace) -> 
             said.append(agent.heard())
         lines.append([str(changes), *(f"{1000 * median([one[n] for one in said]):.0f}" for n in ("wall_s", "cpu_s"))])
     print(table(["changed rows", "refresh ms", "agent CPU ms"], lines), end="\n\n")
+    return []
 
 
-def keeping_up(server: PostgresqlServer, agent: Agent, args: argparse.Namespace) -> None:
+def keeping_up(server: PostgresqlServer, agent: Agent, args: argparse.Namespace) -> list[list[str]]:
     writing = threading.Thread(target=write_steadily, args=(server, args.rows, args.rate, args.seconds))
     writing.start()
     agent.ask(f"follow {args.seconds}")
     said = agent.heard()
     writing.join()
-    row = [
-        f"{said['changes'] / said['wall_s']:,.0f}",
-        f"{INTERVAL_S:g}",
-        f"{100 * said['cpu_share']:.1f} %",
-    ]
-    print(table(["changes/s", "interval s", "agent CPU of a core (at most 10 %)"], [row]))
+    rate = said["changes"] / said["wall_s"]
+    did = f"{100 * said['cpu_share']:.1f} % at {rate:,.0f} changes/s, refreshed every {INTERVAL_S:g} s"
+    return [[f"keeping up with {args.rate:,} writes a second", "≤ 10 % of a core", did]]
 
 
 def main() -> None:
@@ -297,23 +302,30 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--rate", type=int, default=1_000)
     parser.add_argument("--seconds", type=float, default=20.0)
-    parser.add_argument("--only", choices=("backlog", "little", "keeping-up"))
+    parser.add_argument("--sweep-rows", type=int, default=3_000_000)
+    parser.add_argument("--only", choices=("backlog", "little", "keeping-up", "warm"))
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
         child(args.child, args.folder)
         return
-    print(machine())
+    print(machine(), end="\n\n")
+    reached: list[list[str]] = []
     with PostgresqlServer({"shared_buffers": "1GB", "max_wal_size": "4GB"}) as server:
-        url = server.create_database("bench")
-        load_postgresql(url, args.rows)
-        with tempfile.TemporaryDirectory() as folder:
-            agent = Agent(url, folder)
-            for name, work in {"backlog": backlog, "little": little, "keeping-up": keeping_up}.items():
-                if args.only in (None, name):
-                    work(server, agent, args)
-            agent.end()
+        if args.only in (None, "warm"):
+            reached += warm_sweeps(server, args.sweep_rows).rows(args.sweep_rows)
+        if args.only != "warm":
+            url = server.create_database("bench")
+            load_postgresql(url, args.rows)
+            with tempfile.TemporaryDirectory() as folder:
+                agent = Agent(url, folder)
+                for name, work in {"backlog": backlog, "little": little, "keeping-up": keeping_up}.items():
+                    if args.only in (None, name):
+                        reached += work(server, agent, args)
+                agent.end()
+    print(table(["reach", "at most", "measured"], reached))
+    print(f"\n{machine()}")
 
 
 if __name__ == "__main__":

@@ -40,6 +40,8 @@ KEYSPACE: Final = "live"
 DATASETS: Final = {"orders": "", "versioned": 'version = "version"\n'}
 """The table as two datasets: versions as the engines tell them (commit time, write time), and a declared column."""
 REFRESH: Final = "".join(f'[refresh.{name}]\nchanges = "slot"\ninterval_s = 1\n' for name in DATASETS)
+CONNECT_S: Final = 180.0
+"""Agents start beside an application at work."""
 PIECE_MIN: Final = 10.0
 """Minutes of one life of the servers, at most."""
 
@@ -126,7 +128,8 @@ class Judge:
                 totals.excused += 1  # the application's doing: it copied later than was promised to the sweep
             else:
                 finding = next(finding for finding in report["findings"] if finding["key"]["id"] == key)
-                totals.false.append(f"{said}: {finding}")
+                late = self.application.copier.late.get(key, [])
+                totals.false.append(f"{said}: {finding}; swept {since:.2f} to {until:.2f}, copied late {late}")
         for key, kind in must.items():
             if found.get(key) != kind:
                 totals.missed.append(f"{said}: {key}, {plants[key]}: {found.get(key)}")
@@ -217,7 +220,7 @@ async def running(
         fleet.start_agent("eu", url, extra=policy % "true", edit=lambda text: text + REFRESH)
         fleet.start_agent("us", f"{cassandra.url}/{KEYSPACE}", extra=policy % "false")
         async with operator_of(folder) as operator:
-            await asyncio.to_thread(fleet.wait_connected, ("eu", "us"))
+            await asyncio.to_thread(fleet.wait_connected, ("eu", "us"), within_s=CONNECT_S)
             copier.start()
             application.start()
             try:

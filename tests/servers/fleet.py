@@ -107,9 +107,11 @@ class Fleet:
         """A client command against this fleet's coordinator."""
         return paritree(*args, "--config", str(self.folder / "coordinator.toml"))
 
-    def wait_connected(self, regions: Sequence[str], *, others_may_end: bool = False) -> Mapping[str, Any]:
+    def wait_connected(
+        self, regions: Sequence[str], *, others_may_end: bool = False, within_s: float = CONNECT_S
+    ) -> Mapping[str, Any]:
         """Until these regions are connected. Raises AssertionError with the logs when they are not in time."""
-        deadline = time.monotonic() + CONNECT_S
+        deadline = time.monotonic() + within_s
         status: dict[str, Any] = {}
         while time.monotonic() < deadline:
             answer = self.command("status", "--json")
