@@ -5,13 +5,21 @@
        │  differing digests in one look, and all regions agree within the columns' tolerance
        ├──────────────────────────────────────────▶ within tolerance
        │  the same differing digests in two looks
-       ├──────────────────────────────────────────▶ confirmed   (two looks at least lag_max apart)
+       ├──────────────────────────────────────────▶ confirmed   (two looks at least lag_max apart; where a region
+       │                                                         lacks the key, and in one more at once)
        │  differing digests under one version
        ├──────────────────────────────────────────▶ confirmed   (no lag explains that)
        │  still changing after LOOKS_MAX looks
        ├──────────────────────────────────────────▶ unsettled
        │  a row that cannot be canonicalised, an answer that is missing
        └──────────────────────────────────────────▶ unknown
+
+A row has a version, absence has none: a key that is made and deleted again looks the same before and after. As regions
+are not read at one moment, that alone could look like a loss. So the key has to be seen where it is before it is missed
+elsewhere in the first look, and again after it was missed in the last::
+
+    held      x─────────────────── lag_max ──────────x─────────x      first look, second, closing
+    missed         x────────────── lag_max ────────────x
 
 The looks are fresh reads by key in every region (the idea of asking twice and intersecting is Riak's, see
 ``aae_exchange.erl`` of kv_index_tictactree). Time comes in as an argument, in seconds of any monotonic clock.
@@ -101,6 +109,7 @@ class Looks:
         self.suspects: dict[bytes, Suspect] = {}
         self.unexplained: set[int] = set(ks)
         self._lag_max_s = lag_max_s
+        self._asked: list[Suspect] = []
         self._sealed: dict[bytes, bytes] = {}
 
     def receive_first(self, answers: Mapping[str, Sequence[Look]]) -> Asks:
@@ -109,10 +118,7 @@ class Looks:
         for region, looks in answers.items():
             for look in looks:
                 self._note(region, look)
-        lacking = {
-            region: [digest for digest, s in self.suspects.items() if region not in s.versions and region not in s.dead]
-            for region in self.regions
-        }
+        lacking = {region: self._missed_by(region) for region in self.regions}
         return {region: self._ask(digests, digests) for region, digests in lacking.items() if digests}
 
     def receive_lacking(self, answers: Mapping[str, Sequence[Look]], now: float) -> None:
@@ -124,11 +130,12 @@ class Looks:
 
     def again(self, now: float) -> Asks | Wait:
         """The next look at the open suspects: what to ask, when to ask, or {} when no suspect is open."""
-        still_open = [s for s in self.suspects.values() if s.fate is Fate.OPEN]
+        closing = [s for s in self._open if s.closing]
+        still_open = self._asked = closing or self._open
         if not still_open:
             return {}
         due = max(s.seen_at for s in still_open) + self._lag_max_s
-        if now < due:
+        if now < due and not closing:
             return Wait(due)
         digests = [s.key_digest for s in still_open]
         if self._agreement.tolerant:  # equal rows may differ in a cell
@@ -138,7 +145,7 @@ class Looks:
     def receive_again(self, answers: Mapping[str, Sequence[Look]], now: float) -> None:
         """Every region's answer to ``again``: judge the looked-at suspects."""
         self._require(answers)
-        still_open = [s for s in self.suspects.values() if s.fate is Fate.OPEN]
+        still_open = self._asked or self._open
         before = {s.key_digest: _Seen.of(s) for s in still_open}
         for suspect in still_open:
             suspect.versions, suspect.shifted, suspect.written, suspect.dead = {}, {}, {}, {}
@@ -160,6 +167,20 @@ class Looks:
                 suspect = self.suspects.get(look.key_digest)
                 if suspect is not None and (look.same or look.fresh == suspect.versions.get(region)):
                     suspect.columns[region] = look.columns
+
+    @property
+    def _open(self) -> list[Suspect]:
+        return [s for s in self.suspects.values() if s.fate is Fate.OPEN]
+
+    def _missed_by(self, region: str) -> list[bytes]:
+        """The keys that a region did not show, and those that it showed as gone while others have them."""
+        return [
+            digest
+            for digest, s in self.suspects.items()
+            if region not in s.dead
+            and not s.versions.get(region)
+            and (region not in s.versions or any(s.versions.values()))
+        ]
 
     def _ask(self, key_digests: Sequence[bytes], columns: Sequence[bytes]) -> LookAsk:
         sealed = {digest: self._sealed[digest] for digest in key_digests if digest in self._sealed}
@@ -224,9 +245,16 @@ class Looks:
                 suspect.fate = Fate.HEALED
             elif self._agreement.holds(suspect):
                 suspect.fate = Fate.WITHIN_TOLERANCE
-            elif suspect.contradicts_itself or (
-                before.get(suspect.key_digest) == _Seen.of(suspect) and now - last_seen >= self._lag_max_s
-            ):
-                suspect.fate = Fate.CONFIRMED
-            elif suspect.looks >= limits.LOOKS_MAX:
-                suspect.fate = Fate.UNSETTLED
+            elif suspect.contradicts_itself or self._rested(suspect, before, now - last_seen):
+                if suspect.missing_in and not suspect.closing:
+                    suspect.closing = True
+                else:
+                    suspect.fate = Fate.CONFIRMED
+            else:
+                suspect.closing = False
+                if suspect.looks >= limits.LOOKS_MAX:
+                    suspect.fate = Fate.UNSETTLED
+
+    def _rested(self, suspect: Suspect, before: Mapping[bytes, _Seen], apart_s: float) -> bool:
+        """Whether it is as it was, for long enough."""
+        return before.get(suspect.key_digest) == _Seen.of(suspect) and (suspect.closing or apart_s >= self._lag_max_s)

@@ -31,7 +31,7 @@ class Suspect:
     ``columns`` are the column digests of those versions, from the last look that asked for them, and ``shifted`` the
     digests on the shifted grid of the columns that have a tolerance. ``written`` is when the regions' rows were
     written, where that is known: microseconds since 1970, and whether that is so of the whole row. ``merged`` are the
-    rules that made one key of several in a region.
+    rules that made one key of several in a region. ``closing``: one look more, at once, decides.
     """
 
     key_digest: bytes
@@ -42,6 +42,7 @@ class Suspect:
     dead: dict[str, str] = field(default_factory=dict)
     merged: dict[str, tuple[str, ...]] = field(default_factory=dict)
     seen_at: float = 0.0
+    closing: bool = False
     looks: int = 0
     fate: Fate = Fate.OPEN
     reason: str = ""

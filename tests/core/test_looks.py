@@ -78,9 +78,45 @@ def test_a_missing_key_is_confirmed_as_missing():
     looks = make()
     first(looks, 10.0, eu=look(A), us=None)
     again(looks, 12.0, eu=look(A), us=look())
+    assert suspect(looks).fate is Fate.OPEN, "it has to be there still after it was missed"
+    again(looks, 12.0, eu=look(A), us=look())
     assert suspect(looks).fate is Fate.CONFIRMED
     assert suspect(looks).missing_in == ["us"]
     assert suspect(looks).groups == [["eu"]]
+
+
+def test_a_key_that_is_gone_after_it_was_missed_is_no_loss():
+    """us was read last in the second look: by then the copy had come, and the deletion after it too."""
+    looks = make()
+    first(looks, 10.0, eu=look(A), us=None)
+    again(looks, 12.0, eu=look(A), us=look())
+    again(looks, 12.0, eu=look(), us=look())
+    assert suspect(looks).fate is Fate.HEALED
+
+
+def test_a_key_that_is_missed_before_it_is_seen_is_missed_anew():
+    """eu was read first, before the key was made there, us last, after it was copied: eu is asked once more."""
+    looks = make()
+    lacking = looks.receive_first({"eu": [look()], "us": [look(A)]})
+    assert set(lacking) == {"eu"}
+    looks.receive_lacking({"eu": [look(A)]}, 10.0)
+    assert suspect(looks).fate is Fate.HEALED
+
+
+def test_the_closing_look_waits_for_nothing_and_asks_for_nothing_else():
+    looks = Looks(("eu", "us"), [K, 7], 2.0)
+    other = replace(look(B), key_digest=bytes(7) + b"\x07" + b"x" * 8)
+    there = replace(other, fresh=(C,))
+    looks.receive_first({"eu": [look(A), other], "us": [there]})
+    looks.receive_lacking({"us": [look()]}, 10.0)
+    looks.again(12.0)
+    looks.receive_again({"eu": [look(A), other], "us": [look(), replace(other, fresh=(A,))]}, 12.0)
+    asks = looks.again(12.0)
+    assert not isinstance(asks, Wait)
+    assert {ask.key_digests for ask in asks.values()} == {(KEY,)}
+    looks.receive_again({"eu": [look(A)], "us": [look()]}, 12.0)
+    assert looks.suspects[KEY].fate is Fate.CONFIRMED
+    assert looks.again(12.0) == Wait(14.0)
 
 
 def test_an_answer_that_came_too_early_confirms_nothing():
@@ -212,6 +248,7 @@ def test_what_is_the_same_keeps_versions_columns_and_cells():
 def test_a_missing_key_that_is_the_same_is_still_missing():
     looks = make(lag_max_s=0.0)
     first(looks, 0.0, eu=look(A), us=None)
+    assert both(looks, 0.0, Look(KEY, same=True), Look(KEY)) is Fate.OPEN
     assert both(looks, 0.0, Look(KEY, same=True), Look(KEY)) is Fate.CONFIRMED
     assert suspect(looks).missing_in == ["us"]
 

@@ -92,7 +92,7 @@ def test_a_second_look_of_resting_rows_says_so_in_bits(memory_regions: Any, hear
     for _, part in heard.answered:
         assert part.looks == ()  # all of it went into columns
     told_again = [part.table for _, part in heard.answered if part.table is not None and part.table.same]
-    assert len(told_again) == 3  # what one region lacks is looked for, then both look again
+    assert len(told_again) == 5  # what one region lacks is looked for, then both look again, twice at what is missing
     assert all(not table.columns and not table.digests for table in told_again)
     details = report["bytes"]["details"]
     assert details < 900 * (8 + 24 + 16) + 600 * (8 + 16 + 2 * 24) + 6_000
