@@ -216,15 +216,26 @@ MUTANTS: Final = (
     Mutant(
         "looks: one look confirms",
         "paritree/core/looks.py",
-        "before.get(suspect.key_digest) == _Seen.of(suspect) and now - last_seen >= self._lag_max_s",
+        "before.get(suspect.key_digest) == _Seen.of(suspect) and (suspect.closing or apart_s >= self._lag_max_s)",
         "True",
         (LOOKS,),
     ),
     Mutant(
         "looks: two looks at once confirm",
         "paritree/core/looks.py",
-        " and now - last_seen >= self._lag_max_s",
+        " and (suspect.closing or apart_s >= self._lag_max_s)",
         "",
+        (LOOKS,),
+    ),
+    Mutant(
+        "looks: what is missed is not looked at once more",
+        *("paritree/core/looks.py", "if suspect.missing_in and not suspect.closing:", "if False:", (LOOKS,)),
+    ),
+    Mutant(
+        "looks: what was shown as gone is not asked for again",
+        "paritree/core/looks.py",
+        "region not in s.versions or any(s.versions.values())",
+        "region not in s.versions",
         (LOOKS,),
     ),
     Mutant(
