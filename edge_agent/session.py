@@ -25,9 +25,9 @@ from paritree.core.messages import PROTOCOL_VERSION, ByteClass, Request, byte_cl
 from paritree.tls import Tls
 from paritree.wire import codec
 from paritree.wire.answer import Part
-from paritree.wire.dial import Address, open_channel, open_stream
+from paritree.wire.channel import open_channel
+from paritree.wire.dial import Address, open_stream
 from paritree.wire.frames import Cancel, ToAgent, Welcome
-from paritree.wire.handshake import look
 from paritree.wire.link import AgentService
 from paritree.wire.status import received
 
@@ -99,14 +99,15 @@ class AgentSession:
     async def _connection(self) -> ParitreeError:
         """One connection from the dial to its end; returns why it ended. Raises it when that is for good."""
         try:
-            async with self._leading(self._address) as address:
-                await look(address, self._tls)
-                async with open_channel(address, self._tls, keepalive_s=self._keepalive_s) as channel:
-                    call = open_stream(channel, codec.ATTACH)
-                    try:
-                        await self._contained(self._converse(call))
-                    finally:
-                        call.cancel()
+            async with (
+                self._leading(self._address) as address,
+                open_channel(address, self._tls, keepalive_s=self._keepalive_s) as channel,
+            ):
+                call = open_stream(channel, codec.ATTACH)
+                try:
+                    await self._contained(self._converse(call))
+                finally:
+                    call.cancel()
         except ParitreeError as error:
             if not error.retryable:
                 raise

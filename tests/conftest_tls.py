@@ -5,10 +5,15 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
 
 from paritree.cli.pki import write_private
 from paritree.pki import Authority, Credential
 from paritree.tls import Role, Tls, load_tls
+from paritree.wire.dial import Address, message_options
 
 TRUST_DOMAIN = "test.example"
 REGIONS = ("eu", "us", "ap")
@@ -51,3 +56,16 @@ def coordinator_tls(folder: Path) -> Tls:
 def with_credential(folder: Path, credential: Credential) -> Tls:
     """Unchecked: a credential that load_tls would refuse, under the folder's authority."""
     return Tls((folder / "ca.pem").read_bytes(), credential)
+
+
+def grpc_channel(address: Address, tls: Tls) -> grpc.aio.Channel:
+    """A channel whose TLS is gRPC's: for clients that paritree's own handshake would stop, or be stopped by."""
+    credentials = grpc.ssl_channel_credentials(tls.authority, tls.credential.key, tls.credential.certificate)
+    options: list[tuple[str, Any]] = [
+        *message_options(),
+        ("grpc.ssl_target_name_override", address.server_name),
+        ("grpc.use_local_subchannel_pool", 1),  # no connection or back-off shared with an earlier channel
+        ("grpc.enable_http_proxy", 0),  # dial what we looked at
+        ("grpc.enable_retries", 0),
+    ]
+    return grpc.aio.secure_channel(str(address), credentials, options)

@@ -20,8 +20,8 @@ from paritree.core.errors import PeerError
 from paritree.core.retry import Retries, RetryPolicy
 from paritree.tls import Role, load_tls
 from paritree.wire import control as wire
-from paritree.wire.dial import Address, open_channel
-from paritree.wire.handshake import look
+from paritree.wire.channel import open_channel
+from paritree.wire.dial import Address
 from paritree.wire.status import received
 
 T = TypeVar("T")
@@ -151,6 +151,5 @@ async def coordinator(config: ClientConfig) -> AsyncIterator[Coordinator]:
     """A connection for one command. Raises ConfigError for unusable files, PeerError when nobody answers."""
     tls = load_tls(config.ca, config.cert, config.key, role=Role.OPERATOR)
     address = Address.parse(config.address)
-    await look(address, tls, timeout_s=config.timeout_s)
-    async with open_channel(address, tls) as channel:
+    async with open_channel(address, tls, timeout_s=config.timeout_s) as channel:
         yield Coordinator(channel)

@@ -1,4 +1,4 @@
-"""How a client (agent or operator) reaches the coordinator: the address, and a gRPC channel over mutual TLS."""
+"""How a client (agent or operator) reaches the coordinator: the address, and what gRPC is told."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ import grpc
 import grpc.aio
 
 from paritree.core.errors import ConfigError
-from paritree.core.limits import BULK_BYTES_MAX, KEEPALIVE_S, MESSAGE_BYTES_MAX, PINGS_S
-from paritree.tls import Tls
+from paritree.core.limits import BULK_BYTES_MAX, MESSAGE_BYTES_MAX, PINGS_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,20 +31,6 @@ class Address:
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-def open_channel(address: Address, tls: Tls, *, keepalive_s: float = KEEPALIVE_S) -> grpc.aio.Channel:
-    """A channel with a connection of its own; a half-open one is found within 1 + PINGS_S times ``keepalive_s``."""
-    credentials = grpc.ssl_channel_credentials(tls.authority, tls.credential.key, tls.credential.certificate)
-    options: list[tuple[str, Any]] = [
-        *message_options(),
-        *keepalive_options(keepalive_s),
-        ("grpc.ssl_target_name_override", address.server_name),
-        ("grpc.use_local_subchannel_pool", 1),  # no connection or back-off shared with an earlier channel
-        ("grpc.enable_http_proxy", 0),  # dial what we looked at
-        ("grpc.enable_retries", 0),
-    ]
-    return grpc.aio.secure_channel(str(address), credentials, options)
 
 
 def open_stream(channel: Any, path: str) -> grpc.aio.StreamStreamCall[bytes, bytes]:

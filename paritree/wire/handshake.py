@@ -1,9 +1,9 @@
-"""One look at the coordinator with plain TLS, before gRPC dials.
+"""The TLS handshake with the coordinator, of our own instead of gRPC's.
 
 gRPC says "failed to connect" for whatever is wrong with a certificate, takes a common name for a host name and a
-certificate without a purpose for a server's. So each dial begins with a TLS handshake of our own, which demands what
-DESIGN.md section 10 says of the coordinator's certificate, waits for the coordinator's answer to ours, and names the
-cause when either is refused. gRPC then verifies chain, purpose and name again on its own connection.
+certificate without a purpose for a server's. So a dial demands what DESIGN.md section 10 says of the coordinator's
+certificate, waits for the coordinator's answer to ours, and names the cause when either is refused. What was checked
+is the connection that is used: ``channel`` hands it to gRPC.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import contextlib
 import datetime as dt
 import os
 import ssl
+from dataclasses import dataclass
 from typing import Final
 
 from cryptography import x509
@@ -24,8 +25,7 @@ from paritree.core.limits import DIAL_TIMEOUT_S
 from paritree.tls import Tls
 from paritree.wire.dial import Address
 
-PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes.fromhex("000000040000000000")
-"""What an HTTP/2 client says first, with empty SETTINGS (RFC 9113 section 3.4); a server that accepts us answers."""
+CHUNK_BYTES: Final = 65_536
 UNKNOWN_AUTHORITY: Final = frozenset({7, 18, 19, 20, 21})
 """X509_V_ERR: signature failure, self-signed, self-signed in chain, no local issuer, cannot verify the leaf."""
 WRONG_PURPOSE: Final = 26
@@ -37,14 +37,27 @@ MAKE_COORDINATOR: Final = (
 MAKE_CLIENT: Final = "make a certificate with paritree pki, under the coordinator's authority"
 
 
-async def look(address: Address, tls: Tls, *, timeout_s: float = DIAL_TIMEOUT_S) -> None:
-    """Shake hands with the coordinator and leave again.
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A connection whose both ends have accepted each other; ``first`` is what the coordinator has said already."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    first: bytes
+
+    async def close(self) -> None:
+        """Hang up, whatever was not sent yet."""
+        await _close(self.writer)
+
+
+async def dial(address: Address, tls: Tls, *, timeout_s: float = DIAL_TIMEOUT_S) -> Line:
+    """Shake hands with the coordinator.
 
     Raises PeerError: retryable when nobody answers, not retryable when one of the certificates is refused.
     """
     try:
         async with asyncio.timeout(timeout_s):
-            await _shake_hands(address, tls)
+            return await _shake_hands(address, tls)
     except TimeoutError:
         raise _unreachable(address, f"no answer within {timeout_s:g} s") from None
     except ssl.SSLError as error:
@@ -53,7 +66,12 @@ async def look(address: Address, tls: Tls, *, timeout_s: float = DIAL_TIMEOUT_S)
         raise _unreachable(address, error.strerror or type(error).__name__) from error
 
 
-async def _shake_hands(address: Address, tls: Tls) -> None:
+async def look(address: Address, tls: Tls, *, timeout_s: float = DIAL_TIMEOUT_S) -> None:
+    """Shake hands with the coordinator and leave again. Raises like :func:`dial`."""
+    await (await dial(address, tls, timeout_s=timeout_s)).close()
+
+
+async def _shake_hands(address: Address, tls: Tls) -> Line:
     context = _context()
     context.load_verify_locations(cadata=tls.authority.decode())
     _load_credential(context, tls)
@@ -66,20 +84,24 @@ async def _shake_hands(address: Address, tls: Tls) -> None:
             certificates.require_server(_peer_certificate(writer), address.server_name)
         except Unfit as error:
             raise _refused(str(error)) from error
-        if not await _accepted(reader, writer):
+        first = await _first(reader)
+        if not first:
             raise _own_problem(tls)
-    finally:
+    except BaseException:
         await _close(writer)
+        raise
+    return Line(reader, writer, first)
 
 
-async def _accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-    """In TLS 1.3 a server looks at our certificate after we are done; gRPC hangs up without a word if it refuses."""
+async def _first(reader: asyncio.StreamReader) -> bytes:
+    """What the coordinator says first: the SETTINGS of HTTP/2, for which gRPC does not wait for ours.
+
+    In TLS 1.3 a server looks at our certificate after we are done; gRPC hangs up without a word if it refuses it.
+    """
     try:
-        writer.write(PREFACE)
-        await writer.drain()
-        return bool(await reader.read(1))
+        return await reader.read(CHUNK_BYTES)
     except ConnectionError:
-        return False
+        return b""
 
 
 def _context() -> ssl.SSLContext:

@@ -8,7 +8,7 @@ from typing import Any
 
 import grpc.aio
 import pytest
-from conftest_tls import agent_tls, tls_of
+from conftest_tls import agent_tls, grpc_channel, tls_of
 from linked import coordinator
 
 from coordinator.control import Control
@@ -18,7 +18,7 @@ from paritree.cli.client import Coordinator
 from paritree.core.errors import ParitreeError, PeerError
 from paritree.tls import Role
 from paritree.wire import control as wire
-from paritree.wire.dial import Address, open_channel
+from paritree.wire.dial import Address
 from paritree.wire.status import received
 
 
@@ -36,7 +36,7 @@ async def called(folder: Path, path: str, request: bytes, role: Role) -> list[by
         async with (
             coordinator(folder, handlers=[handler]) as running,
             asyncio.timeout(30),
-            open_channel(Address.parse(f"127.0.0.1:{running.port}"), tls) as channel,
+            grpc_channel(Address.parse(f"127.0.0.1:{running.port}"), tls) as channel,
         ):
             call = channel.unary_stream(path, request_serializer=bytes, response_deserializer=bytes)
             try:
@@ -80,10 +80,10 @@ async def test_a_client_that_leaves_does_not_disturb_the_next(pki_dir: Path) -> 
         async with coordinator(pki_dir, handlers=[control_handler(control, lambda _: "ops")]) as running:
             address = Address.parse(f"127.0.0.1:{running.port}")
             for _ in range(5):
-                async with open_channel(address, tls) as channel:
+                async with grpc_channel(address, tls) as channel:
                     call = asyncio.create_task(Coordinator(channel).status())
                     await asyncio.sleep(0)
                     call.cancel()
                     await asyncio.gather(call, return_exceptions=True)
-            async with open_channel(address, tls) as channel, asyncio.timeout(20):
+            async with grpc_channel(address, tls) as channel, asyncio.timeout(20):
                 assert (await Coordinator(channel).status())["status"] == 1

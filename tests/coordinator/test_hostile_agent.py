@@ -231,17 +231,17 @@ NOISE = textwrap.dedent(
     from pathlib import Path
     sys.path.insert(0, sys.argv[1])
     import paritree  # as in every process of ours
-    from conftest_tls import now, with_credential
+    from conftest_tls import grpc_channel, now, with_credential
     from linked import Address, coordinator
     from paritree.cli.logs import configure
     from paritree.pki import Authority
-    from paritree.wire.dial import open_channel, open_stream
+    from paritree.wire.dial import open_stream
 
     async def main(folder):
         stranger = Authority.create("test.example", now=now()).agent("eu", "a1", now=now())
         async with coordinator(folder) as running:
             address = Address.parse(f"127.0.0.1:{running.port}")
-            async with open_channel(address, with_credential(folder, stranger)) as one:
+            async with grpc_channel(address, with_credential(folder, stranger)) as one:
                 try:
                     await open_stream(one, "/x/Y").read()
                 except Exception as error:

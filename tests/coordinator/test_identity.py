@@ -10,7 +10,7 @@ from typing import Any
 
 import grpc
 import pytest
-from conftest_tls import REGIONS, TRUST_DOMAIN, Role, agent_tls, now, tls_of, with_credential
+from conftest_tls import REGIONS, TRUST_DOMAIN, Role, agent_tls, grpc_channel, now, tls_of, with_credential
 from cryptography import x509
 from linked import ScriptedService, coordinator
 
@@ -20,7 +20,7 @@ from paritree.core.messages import PROTOCOL_VERSION, Hello
 from paritree.pki import Authority, Credential
 from paritree.tls import Tls
 from paritree.wire import codec, control
-from paritree.wire.dial import Address, open_channel, open_stream
+from paritree.wire.dial import Address, open_stream
 from paritree.wire.frames import Welcome
 from paritree.wire.status import received
 
@@ -132,7 +132,7 @@ async def test_a_service_that_nobody_is_named_for_is_refused_to_everybody(pki_di
     handlers = {"Do": grpc.unary_unary_rpc_method_handler(reached)}
     async with coordinator(pki_dir, handlers=[grpc.method_handlers_generic_handler("other.Service", handlers)]) as at:
         for tls in (agent_tls(pki_dir), tls_of(pki_dir, "operator-ops", Role.OPERATOR)):
-            async with open_channel(Address.parse(f"127.0.0.1:{at.port}"), tls) as channel:
+            async with grpc_channel(Address.parse(f"127.0.0.1:{at.port}"), tls) as channel:
                 with pytest.raises(grpc.aio.AioRpcError, match="may not call"):
                     await channel.unary_unary("/other.Service/Do")(b"")
 
@@ -149,14 +149,14 @@ async def test_another_protocol_is_refused_on_both_sides(pki_dir: Path) -> None:
 async def test_an_agent_that_does_not_begin_with_hello_is_refused(pki_dir: Path) -> None:
     async with coordinator(pki_dir) as running:
         for first in (b"\xff\xff", b""):
-            async with open_channel(Address.parse(f"127.0.0.1:{running.port}"), agent_tls(pki_dir)) as channel:
+            async with grpc_channel(Address.parse(f"127.0.0.1:{running.port}"), agent_tls(pki_dir)) as channel:
                 with pytest.raises(grpc.aio.AioRpcError, match="cannot be read"):
                     await _greet(channel, first)
 
 
 async def _attach(port: int, tls: Tls, hello: Hello) -> object:
     """What the coordinator answers to a Hello, by gRPC alone. Raises PeerError."""
-    async with open_channel(Address.parse(f"127.0.0.1:{port}"), tls) as channel:
+    async with grpc_channel(Address.parse(f"127.0.0.1:{port}"), tls) as channel:
         try:
             return codec.decode_to_agent(await _greet(channel, codec.encode_from_agent(hello)))
         except grpc.aio.AioRpcError as error:
@@ -174,7 +174,7 @@ async def _greet(channel: grpc.aio.Channel, first: bytes) -> Any:
 
 
 async def _call(port: int, tls: Tls, method: str) -> Any:
-    async with open_channel(Address.parse(f"127.0.0.1:{port}"), tls) as channel:
+    async with grpc_channel(Address.parse(f"127.0.0.1:{port}"), tls) as channel:
         try:
             async for answer in channel.unary_stream(method)(b""):
                 return answer

@@ -79,9 +79,7 @@ class Site:
         out: dict[str, tuple[int, int]] = {}
         for region in report["regions"]:
             name = region["name"]
-            *others, stream = self.relays[name].connections
-            # before each dial an agent looks at the coordinator's certificate, more strictly than gRPC does
-            assert [one.bytes < ALLOWANCE for one in others] == [True]
+            (stream,) = self.relays[name].connections  # an agent dials once
             assert stream.bytes == stream.pumped
             out[name] = region["bytes_sent"] + region["bytes_received"], stream.bytes - self.counted[name]
             self.counted[name] = stream.bytes
