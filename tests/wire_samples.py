@@ -18,6 +18,7 @@ from paritree.wire.frames import Cancel, Welcome
 HEADER = m.Header("orders", bytes(range(16)), 1, bytes(range(8)), "s-1", "lsn 0/16B3748")
 U64 = np.array([1, 2**63, 2**64 - 1], np.uint64)
 PICKED = Picked(b"\x02", b"\x05", 3)
+LOCATED = Picked(b"\x02", b"\x05", 3, located=True)
 PROBE = probe_of(U64, U64[::-1])
 LETTER = Letter(
     *("A" * 16, "orders", LetterKind.ROW, "name: NUL in text", ("name",), True, LetterState.DISCARDED, 1, 2, "s-1", 3),
@@ -38,6 +39,7 @@ def asks() -> dict[str, Any]:
         "ask_detail": m.AskDetail(U64, (b"d" * 16,), {b"d" * 16: b"cipher"}, True, True),
         "ask_detail_in_columns": m.AskDetail(U64, columns=True, picked=PICKED, sampled=2, versions=True, halves=True),
         "ask_again": m.AskAgain(b"m" * 16, b"\x05", b"\x04", PICKED, False),
+        "ask_again_located": m.AskAgain(b"m" * 16, b"\x05", b"\x04", LOCATED),
         "ask_reveal": m.AskReveal((b"d" * 16,), "audit 7"),
         "ask_letters": m.AskLetters("orders", LetterAction.DISCARD, ("A" * 16,), "a test row", "ops"),
         "ask_keep": m.AskKeep(12, 4095),

@@ -2,7 +2,8 @@
 
 Column digests weigh more than all else that is said of a key. Where many keys differ, the first look shows those of a
 sample; the second asks for the columns that differ in the sample one by one and for the sum of the others, cut to as
-many bytes as there is room for. A sum that differs is taken apart afterwards.
+many bytes as there is room for. Where rows mostly differ in one column, but not always the same, it asks for two sums
+that say which one (``core.locating``). What sums do not tell is asked for afterwards.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ ROOM_BYTES: Final = 64_000
 """Column digests that one region sends of many keys, unless the shortest ones need more."""
 WIDTH_MIN: Final = 3
 """Bytes of a column digest at least: a column that differs seems equal once in 2^24 times."""
+LOCATED_WIDTH_MIN: Final = 4
+"""Bytes of each of two sums at least: another column than the one that differs fits once in 2^28 times."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +61,23 @@ class ColumnPlan:
             return self.all(), 0
         return self.all(SAMPLE_WIDTH), SAMPLE_KEYS
 
-    def of_many(self, keys: int, differing: Set[int]) -> Picked | None:
-        """What to ask of so many keys after a sample in which those columns differed."""
+    def of_many(self, keys: int, differing: Set[int], several: float = 1.0) -> Picked | None:
+        """What to ask of so many keys after a sample in which those columns differed.
+
+        ``several`` is the part of the sample's rows that differ in more than one column.
+        """
+        picked = self._apart(keys, differing)
+        if keys <= FEW_KEYS or self.shifted or not differing:
+            return picked
+        fields = self.columns - len(self.key)
+        width = max(LOCATED_WIDTH_MIN, _width(keys, 2))
+        afterwards = several * WIDTH_MIN * fields
+        if picked is None or 2 * width + afterwards >= picked.width * _fields(picked):
+            return picked
+        places = packed(i not in self.key for i in range(self.columns))
+        return Picked(packed(False for _ in range(self.columns)), places, width, located=True)
+
+    def _apart(self, keys: int, differing: Set[int]) -> Picked | None:
         others = [i for i in range(self.columns) if i not in self.key and i not in differing]
         if keys <= FEW_KEYS or self.shifted or not differing or len(others) < 2:
             fields = self.columns - len(self.key)
@@ -70,6 +88,12 @@ class ColumnPlan:
     def _alone(self, places: range | Set[int]) -> bytes:
         count = self.columns + self.shifted
         return packed((i in places and i not in self.key) or i >= self.columns for i in range(count))
+
+
+def _fields(picked: Picked) -> int:
+    """Digests and sums that are sent of a row."""
+    alone = sum(byte.bit_count() for byte in picked.alone)
+    return alone + (any(picked.together) and 1 + picked.located)
 
 
 def _width(keys: int, fields: int) -> int:

@@ -153,12 +153,15 @@ class Looks:
             for look in looks:
                 if look.key_digest in before:
                     self._note_again(region, look, before[look.key_digest])
+        for suspect in still_open:
+            suspect.locate()
         self._judge(still_open, before, now)
 
     def columns(self) -> Asks:
         """When no suspect is open: whose columns are still to be asked of whom, of the rows as they were last seen."""
         lacking = [s.key_digest for s in self.suspects.values() if s.fate is Fate.CONFIRMED and s.lacks_columns]
-        return dict.fromkeys(self.regions, replace(self._ask(lacking, lacking), read=False)) if lacking else {}
+        ask = replace(self._ask(lacking, lacking, several=1.0), read=False)
+        return dict.fromkeys(self.regions, ask) if lacking else {}
 
     def receive_columns(self, answers: Mapping[str, Sequence[Look]]) -> None:
         """The answers to ``columns``. A row that is no longer the one that was confirmed stays without them."""
@@ -182,18 +185,22 @@ class Looks:
             and (region not in s.versions or any(s.versions.values()))
         ]
 
-    def _ask(self, key_digests: Sequence[bytes], columns: Sequence[bytes]) -> LookAsk:
+    def _ask(self, key_digests: Sequence[bytes], columns: Sequence[bytes], several: float | None = None) -> LookAsk:
         sealed = {digest: self._sealed[digest] for digest in key_digests if digest in self._sealed}
-        picked = self._plan.of_many(len(columns), self._differing()) if columns else None
+        differing, share = self._differing()
+        picked = self._plan.of_many(len(columns), differing, share if several is None else several) if columns else None
         return LookAsk(tuple(key_digests), sealed, frozenset(columns), picked)
 
-    def _differing(self) -> set[int]:
-        """The places of the columns that were seen to differ between the regions, in any row."""
+    def _differing(self) -> tuple[set[int], float]:
+        """The places of the columns that differ between the regions in any row, and which part differs in several."""
         seen: set[int] = set()
+        rows = several = 0
         for suspect in self.suspects.values():
             if len(suspect.columns) > 1:
-                seen.update(i for i, d in enumerate(zip(*suspect.columns.values(), strict=False)) if len(set(d)) > 1)
-        return seen
+                here = [i for i, d in enumerate(zip(*suspect.columns.values(), strict=False)) if len(set(d)) > 1]
+                seen.update(here)
+                rows, several = rows + 1, several + (len(here) > 1)
+        return seen, several / max(rows, 1)
 
     def _require(self, answers: Mapping[str, Sequence[Look]]) -> None:
         if missing := sorted(set(self.regions) - set(answers)):

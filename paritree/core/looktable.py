@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paritree.core import limits
+from paritree.core.locating import weighted
 
 Flags = NDArray[np.bool_]
 TAIL_BYTES: Final = 8
@@ -48,12 +49,14 @@ class Picked:
     """Which column digests are sent of a row, in the order of its columns and then those of its shifted grid.
 
     ``alone`` marks those that are sent one by one, ``together`` those that are added up into one (mod 2^64, as
-    little-endian words); the others are not sent. Each is cut to ``width`` bytes.
+    little-endian words); the others are not sent. Each is cut to ``width`` bytes. ``located``: a second sum follows, in
+    which each digest counts as often as its place says (``core.locating``).
     """
 
     alone: bytes
     together: bytes = b""
     width: int = DIGEST_BYTES
+    located: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,13 +109,16 @@ class LookTable:
 
 
 def cut(digests: Sequence[bytes], picked: Picked) -> list[bytes] | None:
-    """The picked digests of a row as they are sent: those alone, then the sum. None where the bitmaps do not fit."""
+    """The picked digests of a row as they are sent: those alone, then the sums. None where the bitmaps do not fit."""
     alone, together = marked(picked.alone, len(digests)), marked(picked.together, len(digests))
     if alone is None or together is None:
         return None
     sent = [digests[i][: picked.width] for i in np.flatnonzero(alone).tolist()]
     if together.any():
-        sent.append(total([digests[i] for i in np.flatnonzero(together).tolist()])[: picked.width])
+        places = np.flatnonzero(together).tolist()
+        sent.append(total([digests[i] for i in places])[: picked.width])
+        if picked.located:
+            sent.append(weighted(digests, places)[: picked.width])
     return sent
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from paritree.core import limits
 from paritree.core.copies import rows_in
+from paritree.core.locating import located
 from paritree.core.looktable import HALF_BYTES, NO_VERSION, ROW_BYTES, LookTable, Picked, cut, marked, packed
 from paritree.core.messages import AskDetail, Details, Look
 
@@ -189,18 +190,19 @@ class Row:
     def spread(self, sent: Sequence[bytes], picked: Picked | None) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
         """Columns and shifted from the digests as they were sent; b"" where none was. Raises Misfit.
 
-        Digests that were added up stand in each of their columns, filled up to SUM_BYTES.
+        Digests that were added up stand in each of their columns, filled up to SUM_BYTES or LOCATED_BYTES.
         """
         count = self.columns + self.shifted
         alone = np.ones(count, bool) if picked is None else marked(picked.alone, count)
         together = np.zeros(count, bool) if picked is None else marked(picked.together, count)
-        if alone is None or together is None or len(sent) != int(alone.sum()) + bool(together.any()):
+        sums = 0 if together is None or not together.any() else 2 if picked and picked.located else 1
+        if alone is None or together is None or len(sent) != int(alone.sum()) + sums:
             raise Misfit("its column digests are not those that were asked for")
         digests = [b""] * count
         for position, digest in zip(np.flatnonzero(alone).tolist(), sent, strict=False):
             digests[position] = digest
         for position in np.flatnonzero(together).tolist():
-            digests[position] = sent[-1].ljust(SUM_BYTES, b"\0")
+            digests[position] = located(sent[-2:]) if sums == 2 else sent[-1].ljust(SUM_BYTES, b"\0")
         return tuple(digests[: self.columns]), tuple(digests[self.columns :])
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from paritree.core.copies import rows_in
+from paritree.core.locating import resolved
 from paritree.core.shown import SUM_BYTES
 
 
@@ -74,7 +75,12 @@ class Suspect:
         if any(region not in self.columns for region in single):
             return True
         places = zip(*(self.columns[region] for region in single), strict=False)
-        return any(len(digests[0]) == SUM_BYTES and len(set(digests)) > 1 for digests in places)
+        return any(max(map(len, digests)) >= SUM_BYTES and len(set(digests)) > 1 for digests in places)
+
+    def locate(self) -> None:
+        """Take sums of column digests apart, where they say which column differs."""
+        if (columns := resolved(self.columns)) is not None:
+            self.columns = columns
 
     @property
     def contradicts_itself(self) -> bool:

@@ -67,10 +67,13 @@ def get_again(ask: Any) -> m.AskAgain:
 def _put_picked(out: Any, picked: Picked | None) -> None:
     if picked is not None:
         out.picked.alone, out.picked.together, out.picked.width = picked.alone, picked.together, picked.width
+        out.picked.located = picked.located
 
 
 def _get_picked(ask: Any) -> Picked | None:
-    return Picked(ask.picked.alone, ask.picked.together, ask.picked.width) if ask.HasField("picked") else None
+    if not ask.HasField("picked"):
+        return None
+    return Picked(ask.picked.alone, ask.picked.together, ask.picked.width, ask.picked.located)
 
 
 def put_details(out: Any, details: m.Details) -> None:

@@ -156,7 +156,10 @@ def main() -> None:
     base = digests(arguments.rows)
     with tempfile.TemporaryDirectory() as spool:
         whole = index_of(*base, Path(spool) / "whole")
-        print(table(HEAD, [[*bench(whole, base, number, columns), peers[number]] for number in chosen]))
+        print(table(HEAD, []), flush=True)
+        for number in chosen:  # a line as soon as it is known: of many rows each takes a minute
+            row = [*bench(whole, base, number, columns), peers[number]]
+            print(table(HEAD, [row]).splitlines()[-1], flush=True)
 
 
 if __name__ == "__main__":

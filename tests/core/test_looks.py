@@ -336,7 +336,7 @@ def told_apart(monkeypatch: pytest.MonkeyPatch, *, sums: tuple[bytes, bytes]) ->
     one, two = look(A), look(B)
     looks.receive_first({"eu": [one], "us": [two]})
     looks.receive_lacking({}, 0.0)
-    monkeypatch.setattr(Looks, "_differing", lambda *_: {2})
+    monkeypatch.setattr(Looks, "_differing", lambda *_: ({2}, 0.0))
     monkeypatch.setattr("paritree.core.columnplan.FEW_KEYS", 0)
     asks = looks.again(0.0)
     assert not isinstance(asks, Wait)

@@ -17,6 +17,7 @@ from paritree.core.shown import K_BYTES, SUM_BYTES, Misfit, Row, Telling, entrie
 HEADER = Header("orders", bytes(16), 1, bytes(8), "s1", "position")
 ROW = Row(3, 1)
 ALL = Picked(packed([True] * 4))
+AT_ENDS = packed([True, False, False, True])
 
 
 def digest(number: int, size: int = 16) -> bytes:
@@ -36,7 +37,9 @@ def tellings(draw: st.DrawFn) -> tuple[Telling, dict[bytes, list[Look]]]:
     """A first look at some ks, and what the coordinator is to take out of it, halves apart."""
     chance = random.Random(draw(st.integers(0, 1 << 32)))
     picked = draw(
-        st.sampled_from([None, ALL, Picked(packed([True, False, False, True]), packed([False, True, True, False]), 3)])
+        st.sampled_from(
+            [None, ALL, *(Picked(AT_ENDS, packed([False, True, True, False]), 3, sums) for sums in (False, True))]
+        )
     )
     names, looks, out, wanted = [], {}, {}, set()
     for _ in range(draw(st.integers(0, 20))):
@@ -67,7 +70,10 @@ def _cut(digests: list[bytes], picked: Picked | None) -> list[bytes]:
     if picked is None or picked is ALL:
         return digests
     total = (int.from_bytes(digests[1], "little") + int.from_bytes(digests[2], "little")) % 2**64
-    return [digests[0][:3], digests[3][:3], total.to_bytes(8, "little")[:3]]
+    sums = [total]
+    if picked.located:
+        sums.append((2 * int.from_bytes(digests[1], "little") + 3 * int.from_bytes(digests[2], "little")) % 2**64)
+    return [digests[0][:3], digests[3][:3], *(one.to_bytes(8, "little")[:3] for one in sums)]
 
 
 @settings(deadline=None, max_examples=150)

@@ -193,14 +193,16 @@ class AskDetail(_message.Message):
     def __init__(self, ks: _Optional[bytes] = ..., key_digests: _Optional[bytes] = ..., sealed: _Optional[_Iterable[_Union[SealedKey, _Mapping]]] = ..., columns: _Optional[bool] = ..., seal: _Optional[bool] = ..., picked: _Optional[_Union[Picked, _Mapping]] = ..., sampled: _Optional[int] = ..., versions: _Optional[bool] = ..., halves: _Optional[bool] = ...) -> None: ...
 
 class Picked(_message.Message):
-    __slots__ = ("alone", "together", "width")
+    __slots__ = ("alone", "together", "width", "located")
     ALONE_FIELD_NUMBER: _ClassVar[int]
     TOGETHER_FIELD_NUMBER: _ClassVar[int]
     WIDTH_FIELD_NUMBER: _ClassVar[int]
+    LOCATED_FIELD_NUMBER: _ClassVar[int]
     alone: bytes
     together: bytes
     width: int
-    def __init__(self, alone: _Optional[bytes] = ..., together: _Optional[bytes] = ..., width: _Optional[int] = ...) -> None: ...
+    located: bool
+    def __init__(self, alone: _Optional[bytes] = ..., together: _Optional[bytes] = ..., width: _Optional[int] = ..., located: _Optional[bool] = ...) -> None: ...
 
 class AskAgain(_message.Message):
     __slots__ = ("memory", "kept", "columned", "picked", "unread")
