@@ -1,7 +1,7 @@
 """Mistakes planted on purpose: each replaces one exact piece of the source, and named tests have to fail for it.
 
-``python tests/mutants.py`` plants all of them, one after the other, and says which test caught each; names plant those.
-The source on disk stays as it is: a process of its own compiles the changed text in place of the module's.
+``python tests/mutants.py`` plants all, one by one, and says which test caught each; names plant those. The source on
+disk stays as it is: a process of its own compiles the changed text.
 """
 
 from __future__ import annotations
@@ -212,6 +212,19 @@ MUTANTS: Final = (
         "SKETCH_ROW_BYTES: Final = 18\n",
         "SKETCH_ROW_BYTES: Final = 96\n",
         (f"{DESCENT}::test_sketches_that_never_decode_still_stay_below_the_bound",),
+    ),
+    Mutant(
+        "columns: places counted from 0",
+        "paritree/core/locating.py",
+        "(place + 1) * first % modulus == second",
+        "place * first % modulus == second",
+        ("tests/core/test_locating.py::test_regions_that_differ_in_one_column_each_are_told_apart",),
+    ),
+    Mutant(
+        "columns: the first of several places that fit is taken",
+        "paritree/core/locating.py",
+        *("return hits if first and len(hits) == 1 and", "return hits[:1] if hits and"),
+        ("tests/core/test_locating.py::test_a_difference_that_fits_several_places_is_asked_about",),
     ),
     Mutant(
         "looks: one look confirms",
