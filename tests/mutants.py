@@ -20,6 +20,7 @@ from pathlib import Path
 from types import CodeType
 from typing import Any, Final
 
+from mutants_columns import COLUMNS
 from mutants_durable import DURABLE
 from mutants_jobs import SPARING
 from mutants_survival import SURVIVAL
@@ -214,19 +215,6 @@ MUTANTS: Final = (
         (f"{DESCENT}::test_sketches_that_never_decode_still_stay_below_the_bound",),
     ),
     Mutant(
-        "columns: places counted from 0",
-        "paritree/core/locating.py",
-        "(place + 1) * first % modulus == second",
-        "place * first % modulus == second",
-        ("tests/core/test_locating.py::test_regions_that_differ_in_one_column_each_are_told_apart",),
-    ),
-    Mutant(
-        "columns: the first of several places that fit is taken",
-        "paritree/core/locating.py",
-        *("return hits if first and len(hits) == 1 and", "return hits[:1] if hits and"),
-        ("tests/core/test_locating.py::test_a_difference_that_fits_several_places_is_asked_about",),
-    ),
-    Mutant(
         "looks: one look confirms",
         "paritree/core/looks.py",
         "before.get(suspect.key_digest) == _Seen.of(suspect) and (suspect.closing or apart_s >= self._lag_max_s)",
@@ -314,7 +302,7 @@ MUTANTS: Final = (
         "False",
         ("tests/core/test_ranges.py",),
     ),
-    *(Mutant(*planted) for planted in (*DURABLE, *SPARING, *SURVIVAL)),
+    *(Mutant(*planted) for planted in (*COLUMNS, *DURABLE, *SPARING, *SURVIVAL)),
 )
 
 
