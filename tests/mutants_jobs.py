@@ -76,8 +76,8 @@ JOBS: Final[tuple[Planted, ...]] = (
     (
         "retries: everybody waits equally long",
         "paritree/core/retry.py",
-        "        return bound * chance\n",
-        "        return bound\n",
+        "pause_s = chance * min(",
+        "pause_s = min(",
         (f"{RETRY}::test_jitter_spreads_those_who_failed_together",),
     ),
     (

@@ -33,6 +33,7 @@ class Busy(ParitreeError):
 class RetryPolicy:
     """At least ``attempts_max`` tries and at least ``patience_s`` seconds since the first failure, then it is given up.
 
+    A pause ends with patience at the latest, once there were tries enough: the last one is made then.
     ``busy_s_max`` bounds the time for which the other side may be busy, ``total_s_max`` everything together.
     """
 
@@ -74,7 +75,8 @@ class Retries:
             return error.retry_after_s + policy.pause_s * chance
         self._failing_since = self._failing_since if self._failures else now
         self._failures += 1
-        if self._failures >= policy.attempts_max and now - self._failing_since >= policy.patience_s:
-            return None
-        bound = min(policy.pause_s_max, policy.pause_s * 2.0 ** min(self._failures - 1, 30))
-        return bound * chance
+        pause_s = chance * min(policy.pause_s_max, policy.pause_s * 2.0 ** min(self._failures - 1, 30))
+        if self._failures < policy.attempts_max:
+            return pause_s
+        left_s = policy.patience_s - (now - self._failing_since)
+        return min(pause_s, left_s) if left_s > 0.0 else None

@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from paritree.core.bucket import SLOWEST_S, Backpressure, Bucket
 from paritree.core.budget import Budget
@@ -40,6 +42,17 @@ def test_it_is_tried_for_as_long_as_patience_lasts_and_at_least_so_often() -> No
     pauses = tried(RetryPolicy(attempts_max=4, patience_s=60.0), CUT)
     assert sum(pauses) >= 60.0 > sum(pauses[:-1])
     assert len(tried(RetryPolicy(attempts_max=4, patience_s=60.0), CUT, work_s=600.0)) == 3
+
+
+@given(st.lists(st.floats(0.0, 1.0, exclude_max=True), min_size=1), st.floats(0.0, 100.0))
+def test_no_pause_reaches_beyond_patience_once_there_were_tries_enough(chances: list[float], patience_s: float) -> None:
+    policy = RetryPolicy(attempts_max=4, patience_s=patience_s, pause_s=0.3)
+    retries, now = Retries(policy, 0.0), 0.0
+    for chance in [*chances, *[0.5] * 1_000]:
+        if (pause := retries.after(CUT, now, chance)) is None:
+            break
+        now += pause
+    assert patience_s - 1e-9 <= now <= max(patience_s, 0.3 + 0.6 + 1.2) + 1e-9
 
 
 def test_progress_begins_the_count_anew() -> None:

@@ -156,7 +156,7 @@ async def test_a_region_that_stays_away_is_unknown_with_the_reason(site: Wired, 
     report, took_s = await disturbed(site, "few")
     assert report["verdict"] == "unknown"
     assert any("eu" in stated["regions"] and stated["reason"] for stated in report["verdicts"]), report["verdicts"]
-    tries_s = PATIENCE_S + PAUSE_S * 15  # pauses below a bound that doubles, until patience is at its end
+    tries_s = max(PATIENCE_S, PAUSE_S * 7)  # three pauses below a bound that doubles, or until patience ends
     site.proxy.heal()
     await site.connected("eu", within_s=2.0 * float(LIMITS["RECONNECT_S_MAX"]))
     report, again_s = await disturbed(site, "few")
