@@ -17,7 +17,7 @@ def open_digester(kind: str, profile: Profile, keys: DatasetKeys) -> Digester:
     if kind == "plain":
         return PlainDigester(profile, keys, os.urandom)
     if kind == "compiled":
-        from paritree.core.fast.digester import CompiledDigester  # numba takes half a second to import
+        from paritree.core.fast.digester import CompiledDigester
 
         return CompiledDigester(profile, keys, os.urandom)
     raise ConfigError(f"unknown digester '{kind}'", next_step=f"one of {', '.join(KINDS)}")

@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
@@ -27,7 +27,6 @@ from edge_agent.signs import in_thread, while_working
 from edge_agent.spool import clear_spool, folder_name
 from edge_agent.telling import Teller, detail_parts
 from edge_agent.tokens import TokenBook
-from edge_agent.warm import WarmIndex
 from paritree.core.display import key_to_json
 from paritree.core.errors import ConfigError, ParitreeError, PeerError, SourceError
 from paritree.core.messages import (
@@ -55,6 +54,9 @@ from paritree.core.messages import (
 )
 from paritree.core.profile import CANONICAL_VERSION
 from paritree.core.scope import Scope
+
+if TYPE_CHECKING:  # an ad hoc comparison has none, and shall not load what follows changes
+    from edge_agent.warm import WarmIndex
 
 SWEEPS_MAX: Final = 16
 """Sweeps an agent keeps open at once; each has its runs on the spool."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from paritree.core import sketch
+from paritree.core.fast import sketches
 from paritree.core.leaves import U64
 from paritree.core.sketch import Probe, Sketch
 
@@ -10,8 +11,6 @@ from paritree.core.sketch import Probe, Sketch
 def probe_of(k: U64, r: U64, digester: str) -> Probe:
     """The probe of rows; k and r of shape (n,)."""
     if digester == "compiled":
-        from paritree.core.fast import sketches  # numba is imported where it is used, not before
-
         return sketches.probe_of(k, r)
     return sketch.probe_of(k, r)
 
@@ -19,8 +18,6 @@ def probe_of(k: U64, r: U64, digester: str) -> Probe:
 def add_rows(target: Sketch, k: U64, r: U64, digester: str) -> None:
     """Add rows to a sketch in place; k and r of shape (n,)."""
     if digester == "compiled":
-        from paritree.core.fast import sketches
-
         sketches.add_rows(target, k, r)
     else:
         sketch.add_rows(target, k, r)

@@ -43,10 +43,14 @@ CORE_MAY_IMPORT = {
 }
 """Nothing here opens a socket or a file, asks for the time, makes a thread or draws a random number."""
 CORE_EXCEPTIONS = {
-    # Compiled kernels live in a cache on disk, which is numba's way of not compiling in every process.
-    "paritree.core.fast.compiler": {"os", "pathlib", "sys", "tempfile"},
+    # Compiled kernels live in a cache on disk, so that not every process compiles them.
+    "paritree.core.fast.cache": {"importlib", "os", "pathlib", "sys", "tempfile"},
+    # Calls them, and asks numba where their memory is.
+    "paritree.core.fast.machinecode": {"ctypes", "operator"},
+    "paritree.core.fast.compiler": {"ctypes"},
     # Loads them late and once, whichever thread asks first.
     "paritree.core.fast.warming": {"importlib", "sys", "threading"},
+    "paritree.core.loading": {"gc"},
 }
 LAYERS = {
     "paritree.core": {"paritree.core"},
@@ -236,7 +240,7 @@ def roots() -> Iterator[str]:
 def named(module: Module) -> Iterator[str]:
     """Modules that a file imports by their name in a text, of the same package or in full."""
     package = module.name.rpartition(".")[0]
-    if not any(name.split(".")[0] == "importlib" for name in module.imports):
+    if not any(inside(name, "importlib") or inside(name, "paritree.core.fast.warming") for name in module.imports):
         return
     for node in ast.walk(module.tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):

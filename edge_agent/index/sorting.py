@@ -17,7 +17,7 @@ def in_order(rows: RunRows, digester: str) -> RunRows:
     order = order_of(rows.key_digests, rows.row_digests, digester)
     marks: U32 | None = None if rows.marks is None else rows.marks[order]
     if digester == "compiled":
-        from paritree.core.fast.sort import gathered  # numba is imported where it is used
+        from paritree.core.fast.sort import gathered
 
         keys, digests, locators = gathered(order, rows.key_digests, rows.row_digests, rows.locators)
         return RunRows(keys, digests, locators, marks, rows.reasons)

@@ -190,7 +190,7 @@ def choose_digester(question: Question, schemas: Mapping[str, TableSchema], say:
     if kind == "auto":
         kind = "compiled" if sum(s.rows_estimate for s in schemas.values()) > PLAIN_ROWS else "plain"
     if kind == "compiled":
-        from paritree.core.fast.warming import warm  # numba takes half a second to import
+        from paritree.core.fast.warming import warm
 
         warm(say)
         for url in {target.source.url for target in question.targets}:

@@ -10,6 +10,7 @@ import typer
 
 from paritree.cli.output import JsonFlag, command_app, note, report_code, show
 from paritree.core.errors import ConfigError
+from paritree.core.loading import loading
 from paritree.core.types import PRECISIONS, TEXT_RULES
 
 if TYPE_CHECKING:
@@ -61,11 +62,10 @@ def diff(
     csv:///glob. A password comes from PARITREE_PASSWORD_<REGION> or the driver's own files, never from the URL.
     Exit code: 0 equal, 1 different, 2 wrong flags or tables, 3 unknown or unsettled.
     """
-    from paritree.cli.adhoc import Question, parse_targets  # drivers and kernels load only now
-    from paritree.cli.logs import from_environment
+    with loading():  # drivers and kernels, only now
+        from paritree.cli.adhoc import Question, parse_targets
     from paritree.cli.report import report_lines
 
-    from_environment()
     _one_of("--reveal", reveal, ("keys", "tokens"))
     _one_of("--executor", executor, EXECUTORS)
     _one_of("--digester", digester, DIGESTERS)

@@ -15,7 +15,8 @@ from typer.core import TyperCommand, TyperGroup
 
 from paritree import __version__
 from paritree.cli import output
-from paritree.cli.imports import leave_out_unused
+from paritree.cli.imports import import_structlog, leave_out_unused
+from paritree.core.loading import loading
 
 COMMANDS: Final[Mapping[str, str]] = {
     "demo": "See it work: three regions, three engines, known drift.",
@@ -57,8 +58,10 @@ class LazyGroup(TyperGroup):
 
 def load(name: str) -> Any:
     """Import a command of the table."""
-    command = typer.main.get_command(import_module(f"paritree.cli.{name}").app)
-    import_module("paritree.cli.logs").from_environment()  # before anything logs: unconfigured, it goes to stdout
+    with loading():
+        import_structlog()
+        command = typer.main.get_command(import_module(f"paritree.cli.{name}").app)
+        import_module("paritree.cli.logs").from_environment()  # before anything logs: unconfigured, it goes to stdout
     command.name = name
     return command
 

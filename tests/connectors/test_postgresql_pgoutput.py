@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_agent.connectors.postgresql import pgoutput
+from edge_agent.connectors.postgresql.changekeys import KERNELS
 from edge_agent.connectors.postgresql.pgoutput import (
     CHANGES,
     COMMITTED,
@@ -27,7 +28,6 @@ from edge_agent.connectors.postgresql.pgoutput import (
     STRANGER,
     XIDS,
 )
-from edge_agent.connectors.postgresql.pgoutput_kernel import compiled
 from paritree.core.errors import SourceError
 
 KEY_PARTS = 2
@@ -103,7 +103,7 @@ def read(
     return Read((int(stopped[0]), int(stopped[1])), state.tolist(), keys, xids[: state[XIDS]].tolist())
 
 
-READERS = {"plain": pgoutput.read_keys, "compiled": compiled()}
+READERS = {"plain": pgoutput.read_keys, "compiled": KERNELS.read_keys}
 
 
 @pytest.fixture(params=READERS)

@@ -18,7 +18,6 @@ from psycopg import sql
 
 from edge_agent.connectors.cassandra import decode as cql
 from edge_agent.connectors.cassandra import fast as cql_fast
-from edge_agent.connectors.cassandra import kernels as cql_kernels
 from edge_agent.connectors.cassandra.cqltype import CqlType
 from edge_agent.connectors.cassandra.decode import Rows
 from edge_agent.connectors.cassandra.placing import FORMS as CQL_FORMS
@@ -336,7 +335,7 @@ def parse_cql_compiled(data: bytes) -> None:
     content = GUARDED.holding(raw)
     content.flags.writeable = False
     starts, lengths = (GUARDED.empty((len(kinds), rows), np.int32) for _ in range(2))
-    if cql_kernels.index_cells(content, 0, starts, lengths) != len(raw) or not rows:
+    if cql_fast.KERNELS.index_cells(content, 0, starts, lengths) != len(raw) or not rows:
         return
     located = cql_fast.Located(raw, content, starts, lengths)
     CQL_DIGESTERS[number].digest(batch_of(located.columns(kinds), profile))

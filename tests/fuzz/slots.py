@@ -11,7 +11,7 @@ from guarded import Guarded
 from parser import Parser
 
 from edge_agent.connectors.postgresql import pgoutput
-from edge_agent.connectors.postgresql.pgoutput_kernel import compiled
+from edge_agent.connectors.postgresql.changekeys import KERNELS
 from paritree.core.errors import SourceError
 
 RELATIONS: Final = np.array([[70_000, 3, 0, 2], [80_000, 2, 1, 0]], np.int64)
@@ -69,7 +69,7 @@ def parse(data: bytes) -> None:
         place += LENGTH.size + length
     content = GUARDED.holding(data)
     places = np.array(at, np.int32), np.array(size, np.int32)
-    plain, fast = (read(reader, content, *places) for reader in (pgoutput.read_keys, compiled()))
+    plain, fast = (read(reader, content, *places) for reader in (pgoutput.read_keys, KERNELS.read_keys))
     assert plain == fast, "the compiled reader is not the plain one"
     for start, length in zip(at, size, strict=True):
         with contextlib.suppress(SourceError):

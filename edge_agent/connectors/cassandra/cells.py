@@ -19,7 +19,12 @@ TIMESTAMP_MS_MAX: Final = INT64_MAX // 1_000
 DAY_NS: Final = 86_400_000_000_000
 PLAIN_ZEROS_MAX: Final = 20
 """Zeros written out between the point and the digits of a small decimal; a smaller one gets an exponent."""
-
+DECIMAL_TEXT_MAX: Final = 48
+"""Sign, 19 digits, 20 zeros, a leading zero and the point are 42 bytes."""
+NULL: Final = 0
+VALUE: Final = 1
+BAD: Final = 2
+"""States of a cell in a column that was read at once: the last is no value of the type."""
 NUMBER_BYTES_MAX: Final = 61_232
 """More bytes of digits than 131,072 before and 16,383 behind the point take, beyond which no decimal is compared."""
 

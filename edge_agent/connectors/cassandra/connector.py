@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self
 import pyarrow as pa
 
 from edge_agent.connectors.cassandra import advice, lookup, narrowing, options, ring, scan, schema, select, shards
+from edge_agent.connectors.cassandra.fast import KERNELS
 from edge_agent.connectors.cassandra.identifiers import written
 from edge_agent.connectors.cassandra.session import Session
 from edge_agent.connectors.contract import Connector, Plan, Position, Shard, Source
@@ -79,9 +80,7 @@ class CassandraConnector(Connector):
 
     @classmethod
     def prepare(cls, say: Callable[[str], None]) -> None:
-        from edge_agent.connectors.cassandra import kernels  # numba takes half a second to import
-
-        prepare("Cassandra's pages", [kernels.index_cells], say)
+        prepare("Cassandra's pages", KERNELS, ["index_cells"], say)
 
     def tables(self) -> list[str]:
         keyspace = self._session.settings.keyspace

@@ -14,14 +14,24 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from edge_agent.connectors.cassandra import kernels
-from edge_agent.connectors.cassandra.cells import DAY_NS, PLAIN_ZEROS_MAX, TIMESTAMP_MS_MAX, Unfit
+from edge_agent.connectors.cassandra.cells import (
+    BAD,
+    DAY_NS,
+    DECIMAL_TEXT_MAX,
+    PLAIN_ZEROS_MAX,
+    TIMESTAMP_MS_MAX,
+    VALUE,
+    Unfit,
+)
 from edge_agent.connectors.cassandra.cqltype import CqlType
 from edge_agent.connectors.cassandra.decode import TEXTS, Cell, Columns, Rows, broken_page, column
 from edge_agent.connectors.cassandra.nested import reader
 from paritree.core.errors import SourceError
-from paritree.core.fast.warming import ready
+from paritree.core.fast.warming import Kernels
 
+KERNELS: Final = Kernels(
+    "edge_agent.connectors.cassandra.kernels", "index_cells", "fixed", "variable", "varints", "decimals"
+)
 PAGE_BYTES_MAX: Final = (1 << 31) - 1
 """Arrow's offsets are int32; the native protocol's frames end at 256 MiB anyway."""
 _FIXED: Final = {
@@ -92,7 +102,7 @@ def locate(rows: Rows, columns: int) -> Located:
     data = np.frombuffer(rows.data, np.uint8)
     starts = np.empty((columns, rows.count), np.int32)
     lengths = np.empty((columns, rows.count), np.int32)
-    if ready(kernels.index_cells)(data, rows.offset, starts, lengths) != len(data):
+    if KERNELS.index_cells(data, rows.offset, starts, lengths) != len(data):
         raise broken_page()
     return Located(rows.data, data, starts, lengths)
 
@@ -133,21 +143,21 @@ _Found = tuple[pa.Array, list[int]]
 
 
 def _array(kind: pa.DataType, state: Bytes, *buffers: npt.NDArray[Any]) -> pa.Array:
-    valid = state == kernels.VALUE
+    valid = state == VALUE
     nulls = len(state) - int(np.count_nonzero(valid))
     bitmap = pa.py_buffer(np.packbits(valid, bitorder="little")) if nulls else None
     return pa.Array.from_buffers(kind, len(state), [bitmap, *map(pa.py_buffer, buffers)], null_count=nulls)
 
 
 def _bad(state: Bytes) -> list[int]:
-    return list(np.flatnonzero(state == kernels.BAD).tolist())
+    return list(np.flatnonzero(state == BAD).tolist())
 
 
 def _fixed(cells: _Column, size: int) -> _Found:
     name = cells.kind.name
     out = np.zeros(cells.rows * size, np.uint8)
     state = np.empty(cells.rows, np.uint8)
-    bad = ready(kernels.fixed)(cells.data, cells.starts, cells.lengths, size, size <= 8, out, state)
+    bad = KERNELS.fixed(cells.data, cells.starts, cells.lengths, size, size <= 8, out, state)
     if name == "boolean":
         return _array(pa.bool_(), state, np.packbits(out != 0, bitorder="little")), _bad(state) if bad else []
     values: npt.NDArray[Any] = out
@@ -158,7 +168,7 @@ def _fixed(cells: _Column, size: int) -> _Found:
         numbers = out.view(np.int64)
         outside = (numbers < low) | (numbers > high)
         if outside.any():
-            state[outside & (state == kernels.VALUE)] = kernels.BAD
+            state[outside & (state == VALUE)] = BAD
             bad = 1
     return _array(cells.kind.arrow, state, values), _bad(state) if bad else []
 
@@ -170,22 +180,22 @@ def _variable(cells: _Column) -> _Found:
     offsets = np.empty(cells.rows + 1, np.int32)
     out = np.empty(int(np.maximum(cells.lengths, 0).sum(dtype=np.int64)), np.uint8)
     state = np.empty(cells.rows, np.uint8)
-    ready(kernels.variable)(cells.data, cells.starts, cells.lengths, offsets, out, state)
+    KERNELS.variable(cells.data, cells.starts, cells.lengths, offsets, out, state)
     return _array(pa.binary() if cells.kind.name == "blob" else pa.utf8(), state, offsets, out), []
 
 
 def _varints(cells: _Column) -> _Found | None:
     out = np.zeros(cells.rows, np.int64)
     state = np.empty(cells.rows, np.uint8)
-    if ready(kernels.varints)(cells.data, cells.starts, cells.lengths, out, state) < 0:
+    if KERNELS.varints(cells.data, cells.starts, cells.lengths, out, state) < 0:
         return None
     return _array(pa.int64(), state, out), _bad(state)
 
 
 def _decimals(cells: _Column) -> _Found | None:
     offsets = np.empty(cells.rows + 1, np.int32)
-    out = np.empty(cells.rows * kernels.DECIMAL_TEXT_MAX, np.uint8)
+    out = np.empty(cells.rows * DECIMAL_TEXT_MAX, np.uint8)
     state = np.empty(cells.rows, np.uint8)
-    if ready(kernels.decimals)(cells.data, cells.starts, cells.lengths, PLAIN_ZEROS_MAX, offsets, out, state) < 0:
+    if KERNELS.decimals(cells.data, cells.starts, cells.lengths, PLAIN_ZEROS_MAX, offsets, out, state) < 0:
         return None
     return _array(pa.utf8(), state, offsets, out[: offsets[-1]].copy()), _bad(state)

@@ -1,23 +1,18 @@
-"""Compiled loops over the bytes of a page. Importing this module loads numba; :mod:`.fast` is its only user.
+"""Compiled loops over the bytes of a page. Importing this module loads numba; :mod:`.fast` names its kernels.
 
 Every loop gets its cells from :func:`index_cells`, which checks each length against the end of the page, and reads no
-byte outside of a cell. Output arrays have the sizes that :mod:`.fast` computes from the same lengths. Cell states:
-0 null, 1 a value, 2 no value of the type (the plain reader then says why).
+byte outside of a cell. Output arrays have the sizes that :mod:`.fast` computes from the same lengths. Of a bad cell
+the plain reader says why it is none.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
+from edge_agent.connectors.cassandra.cells import BAD, NULL, VALUE
 from paritree.core.fast.compiler import inner, kernel
-
-NULL: Final = 0
-VALUE: Final = 1
-BAD: Final = 2
-DECIMAL_TEXT_MAX: Final = 48
-"""Sign, 19 digits, 20 zeros, a leading zero and the point are 42 bytes."""
 
 _PAGE = "Array(uint8, 1, 'C', readonly=True)"
 """A page is a bytes object, which cannot be written; for numba that is a type of its own."""

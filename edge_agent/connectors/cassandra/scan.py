@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -17,15 +16,16 @@ from edge_agent.connectors.cassandra.select import Decode, Select
 from edge_agent.connectors.cassandra.session import Session
 from edge_agent.connectors.cassandra.shards import ranges_of
 from edge_agent.connectors.contract import Shard
+from paritree.core.fast.warming import are_used
 from paritree.core.placed import Placed
 
 FAST_ROWS_MIN: Final = 20_000
-"""Below it, importing the compiled decoder (half a second) costs more than it saves."""
+"""Below it, loading the compiled decoder, or even compiling it, costs more than it saves."""
 
 
 def decoder(rows: int) -> Decode:
     """The decoder for about that many rows; both give the same."""
-    if rows < FAST_ROWS_MIN and "numba" not in sys.modules:
+    if rows < FAST_ROWS_MIN and not are_used():
         return plain.decode
     from edge_agent.connectors.cassandra import fast
 
@@ -41,7 +41,7 @@ def scan(session: Session, select: Select, shard: Shard) -> Iterator[pa.RecordBa
 
 def scan_placed(session: Session, select: Select, shard: Shard) -> Iterator[pa.RecordBatch | Placed]:
     """As :func:`scan`, in the pages' own bytes where each row can be read by itself."""
-    from edge_agent.connectors.cassandra.placing import can_place, placed  # numba takes half a second to import
+    from edge_agent.connectors.cassandra.placing import can_place, placed
 
     if not can_place(select):
         yield from scan(session, select, shard)

@@ -6,10 +6,9 @@ expression, a fold), the server computes it from the bytes that it sent.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Final, cast
 
 import numpy as np
 import pyarrow as pa
@@ -28,7 +27,10 @@ from edge_agent.connectors.postgresql.projection import Projection
 from edge_agent.connectors.postgresql.session import Session
 from edge_agent.connectors.postgresql.tuples import Tuples
 from paritree.core.errors import ConfigError, InvariantBroken
+from paritree.core.fast.warming import Kernels, are_used
 from paritree.core.profile import Binding
+
+KERNELS: Final = Kernels("edge_agent.connectors.postgresql.pgoutput_kernel", "read_keys")
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,10 +195,7 @@ class MessageReader:
 
 
 def key_reader(decoder: str) -> pgoutput.ReadKeys:
-    """The plain or the compiled reader, by the option ``decoder``: compiled where numba is there already."""
-    if decoder == "plain" or (decoder == "auto" and "numba" not in sys.modules):
+    """The plain or the compiled reader, by the option ``decoder``: compiled where other kernels are used already."""
+    if decoder == "plain" or (decoder == "auto" and not are_used()):
         return pgoutput.read_keys
-    from edge_agent.connectors.postgresql.pgoutput_kernel import compiled
-
-    read_keys: pgoutput.ReadKeys = compiled()
-    return read_keys
+    return cast(pgoutput.ReadKeys, KERNELS.read_keys)

@@ -14,6 +14,7 @@ from psycopg.pq import TransactionStatus
 from edge_agent.connectors.contract import Connector, Shard, Source
 from edge_agent.connectors.postgresql import (
     advice,
+    changekeys,
     committed,
     load,
     lookup,
@@ -26,6 +27,7 @@ from edge_agent.connectors.postgresql import (
 )
 from edge_agent.connectors.postgresql.changes import PostgresqlChanges
 from edge_agent.connectors.postgresql.decode import decode_batches
+from edge_agent.connectors.postgresql.fast import KERNELS
 from edge_agent.connectors.postgresql.projection import Projection, project
 from edge_agent.connectors.postgresql.session import Session, connect, through
 from edge_agent.connectors.postgresql.tuples import Waits
@@ -70,10 +72,8 @@ class PostgresqlConnector(Connector):
 
     @classmethod
     def prepare(cls, say: Callable[[str], None]) -> None:
-        from edge_agent.connectors.postgresql import kernels, pgoutput_kernel  # numba takes half a second to import
-
-        prepare("PostgreSQL's COPY", [kernels.locate], say)
-        prepare("PostgreSQL's changes", [pgoutput_kernel.read_keys], say)
+        prepare("PostgreSQL's COPY", KERNELS, ["locate"], say)
+        prepare("PostgreSQL's changes", changekeys.KERNELS, ["read_keys"], say)
 
     def tables(self) -> list[str]:
         with self._session() as session:

@@ -1,4 +1,4 @@
-"""Compiled loops of fast.py. Import late: loading numba takes half a second, the first compilation a few more.
+"""Compiled loops of fast.py. Importing this module loads numba; :mod:`.fast` names its kernels.
 
 Every place is checked against the bounds of its array before it is read or written: numba does not check by itself.
 Argument types are pinned; no kernel holds the interpreter's lock.

@@ -1,4 +1,4 @@
-"""The compiled form of ``pgoutput.read_keys``, whose steps these are. Import late: loading numba takes half a second.
+"""The compiled form of ``pgoutput.read_keys``, whose steps these are. Importing this module loads numba.
 
 Every place is checked against the end of its message, and that against the data, before it is read: numba does not
 check by itself.
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent.connectors.postgresql.tuples import Bytes, Places
-from paritree.core.fast.compiler import compile_now, inner, kernel
+from paritree.core.fast.compiler import inner, kernel
 
 _END, _OTHER, _FULL, _STRANGER, _NULL_KEY, _NO_KEY, _MALFORMED = range(7)  # as in pgoutput.py
 _IN_TRANSACTION, _COMMITTED, _KEYS, _XIDS, _CHANGES = range(5)
@@ -242,9 +242,3 @@ def read_keys(
             return message, _OTHER
         message += 1
     return message, _END
-
-
-def compiled() -> Any:
-    """The kernel, ready to run."""
-    compile_now(read_keys)
-    return read_keys

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 
 import psycopg
@@ -20,16 +19,16 @@ from edge_agent.connectors.postgresql.session import Session
 from edge_agent.connectors.postgresql.shards import Piece
 from edge_agent.connectors.postgresql.tuples import TupleReader, Tuples, Waits
 from paritree.core.errors import ParitreeError, SourceError
+from paritree.core.fast.warming import are_used
 from paritree.core.placed import Placed
 
 FAST_ROWS_MIN = 20_000
-"""Below it, importing the compiled primitives (half a second) costs more than they save."""
+"""Below it, loading the compiled primitives, or even compiling them, costs more than they save."""
 
 
 def primitives(choice: str, rows: int) -> Primitives:
     """The primitives for a shard of about that many rows, by the option ``decoder``."""
-    numba_loaded = "numba" in sys.modules
-    if choice == "plain" or (choice == "auto" and rows < FAST_ROWS_MIN and not numba_loaded):
+    if choice == "plain" or (choice == "auto" and rows < FAST_ROWS_MIN and not are_used()):
         return PLAIN
     from edge_agent.connectors.postgresql.fast import FAST
 

@@ -1,1 +1,1 @@
-"""Compiled digests: numba kernels with the bytes of the plain digester. Importing this package imports no numba."""
+"""Compiled digests: numba kernels with the bytes of the plain digester. numba compiles them, once on a machine."""

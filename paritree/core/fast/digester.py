@@ -29,7 +29,7 @@ from paritree.core.fast import layout as at
 from paritree.core.fast.blake2b import key_state
 from paritree.core.fast.cells import cells_of
 from paritree.core.fast.plan import Column, canonical_column, check_offsets, described, described_placed
-from paritree.core.fast.warming import kernel
+from paritree.core.fast.warming import ROWS
 from paritree.core.placed import Placed
 from paritree.core.profile import Profile
 from paritree.core.types import LogicalType
@@ -65,12 +65,12 @@ class _Looked:
 class CompiledDigester:
     """A :class:`~paritree.core.digester.Digester` in numba kernels that release the GIL. Threads may share it.
 
-    The first one of a process imports numba and loads its kernels from the cache, or compiles them (see
-    :mod:`paritree.core.fast.warming`). Raises ConfigError where numba cannot be used: take the plain digester then.
+    The first one of a process loads its kernels from the cache, or compiles them (see
+    :mod:`paritree.core.fast.warming`). Raises ConfigError where that cannot be: take the plain digester then.
     """
 
     def __init__(self, profile: Profile, keys: DatasetKeys, random_bytes: RandomBytes) -> None:
-        self._kernel = kernel("encode_rows")
+        self._kernel = ROWS.encode_rows
         self._profile = profile
         self._plain = PlainDigester(profile, keys, random_bytes)
         self._columns = profile.row_columns

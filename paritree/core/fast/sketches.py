@@ -5,24 +5,24 @@ from __future__ import annotations
 import numpy as np
 
 from paritree.core.errors import InvariantBroken
-from paritree.core.fast.warming import kernel
+from paritree.core.fast.warming import SKETCHING
 from paritree.core.leaves import U64
 from paritree.core.sketch import PROBE_CELLS, Probe, Sketch, empty_probe, seeds
 
 
 def add_rows(sketch: Sketch, k: U64, r: U64) -> None:
-    """Add rows to a sketch in place; k and r of shape (n,). Raises InvariantBroken, ConfigError where numba fails."""
+    """Add rows to a sketch in place; k and r of shape (n,). Raises InvariantBroken, ConfigError without kernels."""
     k, r = _checked(k, r)
     words = np.array(seeds(sketch.salt), np.uint64)
-    kernel("sketch_rows")(k.ctypes.data, r.ctypes.data, len(k), words, sketch.sums)
+    SKETCHING.sketch_rows(k.ctypes.data, r.ctypes.data, len(k), words, sketch.sums)
 
 
 def probe_of(k: U64, r: U64, cells: int = PROBE_CELLS, salt: int = 0) -> Probe:
-    """The probe of rows; k and r of shape (n,). Raises InvariantBroken, ConfigError where numba fails."""
+    """The probe of rows; k and r of shape (n,). Raises InvariantBroken, ConfigError without kernels."""
     k, r = _checked(k, r)
     probe = empty_probe(cells, salt)
     words = np.array(seeds(salt), np.uint64)
-    kernel("probe_rows")(k.ctypes.data, r.ctypes.data, len(k), words, probe.sketch.sums, probe.pulls)
+    SKETCHING.probe_rows(k.ctypes.data, r.ctypes.data, len(k), words, probe.sketch.sums, probe.pulls)
     return probe
 
 

@@ -10,7 +10,7 @@ from paritree.core.digest import DIGEST_BYTES
 from paritree.core.errors import InvariantBroken
 from paritree.core.fast.layout import WIDE
 from paritree.core.fast.plan import check_offsets
-from paritree.core.fast.warming import kernel
+from paritree.core.fast.warming import SORTING
 from paritree.core.order import run_order
 
 U8 = NDArray[np.uint8]
@@ -19,7 +19,7 @@ U8 = NDArray[np.uint8]
 def sort_run(key_digests: U8, row_digests: U8, locators: pa.Array) -> tuple[U8, U8, pa.LargeBinaryArray]:
     """Key digests, row digests (both (n, 16), uint8) and locators (n large binaries) by key digest, then row digest.
 
-    Raises InvariantBroken for arrays that do not fit each other, ConfigError where numba cannot be used.
+    Raises InvariantBroken for arrays that do not fit each other, ConfigError where kernels cannot be.
     """
     return gathered(sorted_order(key_digests, row_digests), key_digests, row_digests, locators)
 
@@ -36,7 +36,7 @@ def gathered(
     sorted_keys, sorted_digests = np.empty_like(keys), np.empty_like(digests)
     offsets_out = np.zeros(rows + 1, np.int64)
     data_out = np.empty(int(offsets[-1] - offsets[0]) + WIDE, np.uint8)
-    written = kernel("gather")(
+    written = SORTING.gather(
         np.ascontiguousarray(order),
         keys.ctypes.data,
         digests.ctypes.data,
@@ -56,7 +56,7 @@ def sorted_order(key_digests: U8, row_digests: U8) -> NDArray[np.int64]:
     """The permutation that :func:`run_order` gives; equal rows keep their order."""
     keys, digests = _checked(key_digests, len(key_digests)), _checked(row_digests, len(key_digests))
     order = np.empty(len(keys), np.int64)
-    if kernel("sorted_order")(keys.ctypes.data, digests.ctypes.data, order) < 0:  # many rows of one key
+    if SORTING.sorted_order(keys.ctypes.data, digests.ctypes.data, order) < 0:  # many rows of one key
         return run_order(keys, digests)
     return order
 

@@ -1,84 +1,104 @@
 """Loading the kernels: once a process, from the cache where it has them, else compiled (seconds, once on a machine).
 
-Importing this module imports no numba; calling it does.
+Importing this module imports neither numba nor llvmlite. Using a kernel imports llvmlite, and numba where it has to be
+compiled.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
 from collections.abc import Callable, Sequence
-from functools import cache
-from threading import Lock
-from typing import Any, TypeVar, cast
+from threading import RLock
+from typing import TYPE_CHECKING, Any, Final
 
 from paritree.core.errors import ConfigError
+from paritree.core.loading import loading
 
-KERNELS: dict[str, dict[str, str]] = {
-    "digests": {"encode_rows": "rows"},
-    "sorting": {"sorted_order": "sorting", "gather": "sorting"},
-    "sketches": {"sketch_rows": "sketching", "probe_rows": "sketching"},
-}
-"""Purpose -> the kernels for it and their modules."""
+if TYPE_CHECKING:
+    from paritree.core.fast.machinecode import Kernel
 
 Say = Callable[[str], None]
-F = TypeVar("F", bound=Callable[..., Any])
-_lock = Lock()
+_lock = RLock()
+
+
+class Kernels:
+    """The kernels of one module as attributes, each made ready with its first use.
+
+    Using one raises ConfigError where kernels cannot be compiled or linked.
+    """
+
+    def __init__(self, module: str, *names: str) -> None:
+        self.module = module
+        self.names = names
+
+    def __getattr__(self, name: str) -> Kernel:
+        if name.startswith("_") or name not in self.names:
+            raise AttributeError(f"{self.module} has no kernel {name}")
+        prepare(f"{self.module}.{name}", self, [name])
+        kernel: Kernel = self.__dict__[name]
+        return kernel
+
+
+ROWS: Final = Kernels("paritree.core.fast.rows", "encode_rows")
+SORTING: Final = Kernels("paritree.core.fast.sorting", "sorted_order", "gather")
+SKETCHING: Final = Kernels("paritree.core.fast.sketching", "sketch_rows", "probe_rows")
+PURPOSES: dict[str, Kernels] = {"digests": ROWS, "sorting": SORTING, "sketches": SKETCHING}
+"""What all of this package's kernels are for."""
+
+
+def are_used() -> bool:
+    """Whether any kernel is ready in this process; then another one costs next to nothing, if it was compiled."""
+    return "paritree.core.fast.machinecode" in sys.modules
 
 
 def warm(say: Say | None = None) -> bool:
     """Make every kernel of this package ready. True if any had to be compiled; ``say`` hears of it first.
 
-    Raises ConfigError where numba cannot be used. Call it before worker processes start: they find the cache filled.
+    Raises ConfigError where that cannot be. Call it before worker processes start: they find the cache filled.
     """
     compiled = False
-    for purpose, names in KERNELS.items():
-        compiled |= prepare(purpose, [_function(name) for name in names], say)
+    for purpose, kernels in PURPOSES.items():
+        compiled |= prepare(purpose, kernels, kernels.names, say)
     return compiled
 
 
-def prepare(purpose: str, functions: Sequence[Any], say: Say | None = None) -> bool:
-    """Make kernels ready, whoever wrote them. True if any had to be compiled; ``say`` hears of it first, once."""
-    compiler = _compiler()
+def prepare(purpose: str, kernels: Kernels, names: Sequence[str], say: Say | None = None) -> bool:
+    """Make kernels ready. True if any had to be compiled; ``say`` hears of it first, once. Raises ConfigError."""
     with _lock:
-        cold = not all(map(compiler.is_cached, functions))
+        wanted = [name for name in names if name not in vars(kernels)]
+        if not wanted:
+            return False
+        cache = _module("cache")
+        kept = {name: cache.kept(kernels.module, name) for name in wanted}
+        cold = [name for name, code in kept.items() if code is None]
         if cold and say is not None:
             say(f"compiling the kernels for {purpose}, once on this machine")
-        try:
-            for function in functions:
-                compiler.compile_now(function)
-        except compiler.NumbaError as error:
-            raise _unusable(f"{type(error).__name__}: {error}") from error
-    return cold
+        kept |= {name: _compiled(kernels.module, name) for name in cold}
+        for name, code in kept.items():
+            setattr(kernels, name, _module("machinecode").Kernel(code))
+        return bool(cold)
 
 
-def ready(function: F) -> F:
-    """A kernel of another package, made ready with its first use. Raises ConfigError where numba cannot be used."""
-    if not cast(Any, function).signatures:
-        prepare(function.__name__, [function])
-    return function
+def _compiled(module: str, name: str) -> Any:
+    compiler, cache = _module("compiler"), _module("cache")
+    try:
+        with loading():
+            code = compiler.compiled(getattr(importlib.import_module(module), name))
+    except compiler.NumbaError as error:
+        raise _unusable(f"{type(error).__name__}: {error}") from error
+    with contextlib.suppress(OSError):
+        cache.keep(module, name, code)
+    return code
 
 
-@cache
-def kernel(name: str) -> Callable[..., Any]:
-    """A kernel of this package, ready to run. Raises ConfigError where numba cannot be used."""
-    function = _function(name)
-    prepare(name, [function])
-    return function
-
-
-def _function(name: str) -> Callable[..., Any]:
-    _compiler()
-    module = next(modules[name] for modules in KERNELS.values() if name in modules)
-    function: Callable[..., Any] = getattr(importlib.import_module(f"paritree.core.fast.{module}"), name)
-    return function
-
-
-def _compiler() -> Any:
+def _module(name: str) -> Any:
     if sys.byteorder != "little":
         raise _unusable("this machine is big-endian")
     try:
-        return importlib.import_module("paritree.core.fast.compiler")
+        with loading():
+            return importlib.import_module(f"paritree.core.fast.{name}")
     except (ImportError, OSError) as error:
         raise _unusable(str(error)) from error
 

@@ -13,7 +13,7 @@ import pytest
 from paritree.core.fast import layout as at
 from paritree.core.fast.blake2b import BLOCK_BYTES, IV, compressed, key_state
 from paritree.core.fast.plan import canonical_column
-from paritree.core.fast.warming import kernel
+from paritree.core.fast.warming import ROWS
 
 KEY = bytes(range(1, 33))
 LENGTHS = (1, 2, 63, 64, 127, 128, 129, 255, 256, 257, 1000, 2047, 2048, 2049, 70_000)
@@ -29,7 +29,7 @@ def digests(messages: list[bytes], key: bytes = KEY) -> list[bytes]:
     scratch = np.empty(256 << 10, np.uint8)
     program = column.words.reshape(1, -1)
     keyed = key_state(key, 16)
-    assert kernel("encode_rows")(program, call, keyed, scratch, state, flags, out, np.empty(0, np.int64), nothing) == 0
+    assert ROWS.encode_rows(program, call, keyed, scratch, state, flags, out, np.empty(0, np.int64), nothing) == 0
     return [row.tobytes() for row in out]
 
 
