@@ -23,7 +23,7 @@ from edge_agent.index.run import Run
 from edge_agent.kept import Kept
 from edge_agent.letters.sweep import SweepLetters
 from edge_agent.pace import NOT_WAITED, UNLIMITED, LoadWatch, Throttle, Waited
-from edge_agent.resumption import Resumption, result_of
+from edge_agent.resumption import Lasts, Resumption, result_of
 from edge_agent.scan import ScanTask, ShardResult, scan_shard
 from edge_agent.sharing import lent
 from edge_agent.snapshots import Past, Snapshots
@@ -75,6 +75,8 @@ class Built:
     """How long before it was asked for it was proven to be the table."""
     faults: tuple[str, ...] = ()
     """What was found wrong in it and is not repaired."""
+    resumed: bool = False
+    """Some of it was read before an interruption."""
 
 
 def build_index(
@@ -84,17 +86,18 @@ def build_index(
     progress: Callable[[Progress], None],
     letters: SweepLetters | None = None,
     kept: Kept | None = None,
+    lasts: Lasts = Lasts.SWEEP,
 ) -> Built:
     """Scan every shard into runs below ``spool``; ``letters`` keeps the dead letters (None: they are counted only).
 
-    ``kept`` remembers what was read: after an interruption the rest is read, and the rows that changed since.
-    Raises ConfigError before any scan, SourceError during it; SchemaDrift where the table is another one than before.
+    ``kept`` remembers what was read: after an interruption the rest is read, for a sweep with the rows that changed.
+    Raises ConfigError before any scan, SourceError during it; SchemaDrift, RescanNeeded where ``lasts`` cannot go on.
     """
     began = time.monotonic()
     spool.mkdir(parents=True, exist_ok=True, mode=0o700)
     gathered = Gathered(copy.rest_key)
     letters = letters or SweepLetters(None, copy.profile, copy.keys, "")
-    resumption = Resumption(kept, letters, copy.digester, copy.rest_key)
+    resumption = Resumption(kept, letters, copy.digester, copy.rest_key, lasts)
     with connect(copy.source) as connector:
         schema = letters.described(connector, copy.binding)
         with (
@@ -110,8 +113,7 @@ def build_index(
             resumption.begun(snapshots, gathered, tell)
             watch = LoadWatch(copy.throttle, lambda: load_of(copy, connector), alive=tell)
             results = snapshots.results(
-                executor,
-                scan_shard,
+                *(executor, scan_shard),
                 lambda shard: gathered.begun(_task(copy, executor, shard, spool, letters.kept, name)),
                 connections=connections_of(copy.source.url, copy.throttle.connections_max),
                 before=watch.wait,

@@ -20,7 +20,7 @@ from edge_agent.letters.sweep import SweepLetters
 from edge_agent.serve import copies_of, executor_of
 from edge_agent.spool import index_folder
 from edge_agent.upkeep import warm_index
-from edge_agent.warm import identity_of
+from edge_agent.wholescan import identity_of
 from paritree.config.agent import AgentConfig
 from paritree.config.toml import near
 from paritree.core.errors import ConfigError, SourceError

@@ -1,8 +1,10 @@
-"""How far a sweep's scan is, beside its runs, so that a restarted agent goes on and reads no finished shard again.
+"""How far a scan is, beside its runs, so that a restarted agent goes on and reads no finished shard again.
 
     <dataset>/<sweep>/progress    records, appended one by one: length (u32), BLAKE2b-64 of the content, the content:
                                   MessagePack, sealed where the spool is encrypted at rest
     <dataset>/<sweep>/NNNNNN.run  the runs that it names
+
+The scan of an index that outlives sweeps has them in ``<dataset>/index/durable/scan/``.
 
     begun     what is scanned, and the request for it; anything else than that begins a new file
     shards    how the table was cut
@@ -61,7 +63,7 @@ class Done:
 
 @dataclass(slots=True)
 class Kept:
-    """The progress of one sweep in ``folder``, sealed under ``rest_key``. Without ``identity`` it is only read."""
+    """The progress of one scan in ``folder``, sealed under ``rest_key``. Without ``identity`` it is only read."""
 
     folder: Path
     rest_key: RestKey | None = None

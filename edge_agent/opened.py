@@ -27,7 +27,9 @@ FENCES_MAX: Final = 4_096
 
 
 class Cancelled(SourceError):
-    """The sweep was ended while its scan ran, or rests."""
+    """The sweep was ended while its scan ran, or ``rests``: then another goes on with the scan."""
+
+    rests: bool = False
 
 
 @dataclass(slots=True)
@@ -70,7 +72,9 @@ class OpenSweep:
     def note(self, progress: Progress) -> None:
         """How far the scan is. Raises Cancelled when nobody wants the rest, or not now."""
         if self.cancel.is_set():
-            raise Cancelled("the sweep rests" if self.rests else "the sweep was ended during its scan", retryable=True)
+            why = Cancelled("the sweep rests" if self.rests else "the sweep was ended during its scan", retryable=True)
+            why.rests = self.rests
+            raise why
         self.progress = progress
 
     def keep(self, begin: Begin, letters_since_us: int) -> Kept:

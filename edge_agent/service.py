@@ -273,7 +273,7 @@ class Service:
                 kept = sweep.keep(begin, letters.since_us)
                 return build_index(sweep.copy, executor, sweep.spool, note, letters, kept=kept)
         except BaseException as error:
-            again = sweep.rests if isinstance(error, Cancelled) else isinstance(error, SourceError) and error.retryable
+            again = error.rests if isinstance(error, Cancelled) else isinstance(error, SourceError) and error.retryable
             if not again:
                 discard(sweep.spool)  # a sweep that failed leaves no runs behind; its dead letters stay
             raise

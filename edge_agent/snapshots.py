@@ -47,12 +47,14 @@ class Marked:
 class Past:
     """What was read before: the ``plans`` by which, ``read_in`` the number of the plan for each shard that was.
 
-    ``passes`` have numbers of shards already.
+    ``passes`` have numbers of shards already. ``told``: what changes in a shard that was read, by whomever, is told
+    otherwise, so that each is read once.
     """
 
     plans: Sequence[Plan] = ()
     read_in: Mapping[int, int] = field(default_factory=dict)
     passes: int = 0
+    told: bool = False
 
 
 class Snapshots(Generic[Result]):
@@ -77,6 +79,7 @@ class Snapshots(Generic[Result]):
         self._taken_at = clock()
         self._under_way: Counter[int] = Counter()
         self._read_in: dict[int, int] = dict(past.read_in)
+        self._told = past.told
         self._closing = ExitStack()
         self._closing.enter_context(plan)
         self.given = 0
@@ -173,6 +176,8 @@ class Snapshots(Generic[Result]):
         plan = self._plans[-1]
         if number not in self._read_in:
             return plan.shards[number]
+        if self._told:
+            return None
         changed = plan.changed_since(self._plans[self._read_in[number]], plan.shards[number])
         later = (max(self.passes, self._first_pass) - 1) * len(plan.shards) + number
         return None if changed is None else replace(changed, number=later)
@@ -180,7 +185,7 @@ class Snapshots(Generic[Result]):
     def _movable(self) -> bool:
         """Whether rows can have moved between shards that were read in different snapshots."""
         last = self._plans[-1]
-        return any(last.changed_since(self._plans[0], shard) is not None for shard in last.shards)
+        return not self._told and any(last.changed_since(self._plans[0], shard) is not None for shard in last.shards)
 
     def _keep_young(self) -> None:
         if self._max_s is not None and self._clock() - self._taken_at > self._max_s:

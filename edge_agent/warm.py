@@ -1,7 +1,8 @@
 """The index of one dataset that outlives sweeps: refreshed from its table's changes, scanned anew where they do not do.
 
     a sweep begins ──► refresh, proven ──► the index as it is then
-                 └──► where that cannot be: follow the changes from now on, scan, install ──► the index
+                 ├──► where that cannot be: go on with the scan that was interrupted, install, refresh ──► the index
+                 └──► where there is none: follow the changes from now on, scan, install ──► the index
 
 Between sweeps the index keeps up, so that a sweep has little to catch up with and the source little to keep; then it is
 compacted and checked, too. Whatever is wrong with following is never a wrong answer: it is a scan, with a note that
@@ -11,44 +12,46 @@ else.
 
 from __future__ import annotations
 
-import hashlib
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack, suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Self
 
 import structlog
 
-from edge_agent.build import OTHER_REASONS, Built, Copy, build_index
+from edge_agent.build import Built, Copy, build_index
 from edge_agent.checking import SelfCheck
+from edge_agent.connected import Connected
 from edge_agent.connectors.changes import ChangeSource, Mark, RescanNeeded
-from edge_agent.connectors.contract import Connector, Position
-from edge_agent.connectors.registry import connect
+from edge_agent.connectors.contract import Position
+from edge_agent.connectors.registry import connector_class
 from edge_agent.executors import Executor
 from edge_agent.index.changes import Reached
 from edge_agent.index.compaction import compact
 from edge_agent.index.durable import DurableIndex
+from edge_agent.index.letters import dead_letters
 from edge_agent.index.manifest import Unusable
-from edge_agent.index.state import Identity, State
-from edge_agent.letters.refreshed import REFRESH, RefreshLetters
+from edge_agent.kept import Kept
+from edge_agent.letters.refreshed import REFRESH
 from edge_agent.letters.store import LetterStore
 from edge_agent.letters.sweep import SweepLetters
-from edge_agent.refresh import Refreshed, Refresher, reached_of
+from edge_agent.refresh import Refreshed, reached_of
 from edge_agent.rescan import ShardRescan
+from edge_agent.resumption import Lasts
 from edge_agent.topic.changes import Topic
-from edge_agent.topic.following import topic_changes
-from paritree.core import limits
-from paritree.core.errors import ConfigError, ParitreeError, SourceError
-from paritree.core.messages import ANY_AGE, DeadLetters, Freshness, Progress
-from paritree.core.profile import CANONICAL_VERSION
+from edge_agent.wholescan import DOUBT, INTERRUPTED, WholeScan, identity_of, mark_of
+from paritree.core.errors import ConfigError, InvariantBroken, ParitreeError, SourceError
+from paritree.core.messages import ANY_AGE, Freshness, Progress
 
 INTERVAL_S: Final = 5.0
 """Between two refreshes in the background, unless told otherwise."""
 DUTY_MAX: Final = 0.1
 """Share of the time that refreshing in the background may take: after a long one comes a long pause."""
+Opening = Callable[[], AbstractContextManager[Executor]]
+Telling = Callable[[Progress], None]
 _log = structlog.get_logger("paritree.agent")
 
 
@@ -87,6 +90,9 @@ class WarmIndex:
         self._busy = threading.Lock()
         self._tending = threading.Lock()
         self._index = DurableIndex.open(folder, identity_of(copy), key=copy.rest_key, digester=copy.digester)
+        self._whole = WholeScan(self._index.scan_folder, copy, self._index.identity, following.name)
+        if not self._index.why_not:
+            self._whole.settle(self._index.reached)
         self._connected: Connected | None = None
         self._told = ""
         self._check = SelfCheck(copy, self._index, self._catch_up if following.proves else None)
@@ -95,12 +101,7 @@ class WarmIndex:
         self._rescan = ShardRescan(copy, self._index, rate_rows_s=rate_rows_s) if rate_rows_s else None
 
     def built(
-        self,
-        executor: Callable[[], AbstractContextManager[Executor]],
-        spool: Path,
-        progress: Callable[[Progress], None],
-        letters: SweepLetters,
-        freshness: Freshness = ANY_AGE,
+        self, executor: Opening, spool: Path, progress: Telling, letters: SweepLetters, freshness: Freshness = ANY_AGE
     ) -> Built:
         """The index, young enough; unless told otherwise, with everything that was committed when this was called.
 
@@ -114,15 +115,16 @@ class WarmIndex:
             except (RescanNeeded, Unusable) as why:
                 if not freshness.rescan and not self._index.why_not:
                     return self._as_built(False, began, (f"used as it is, nothing was scanned: {why.message}",))
-                _log.info("index is built anew", dataset=self.copy.profile.dataset, reason=why.message)
-                return self._scanned(executor, spool, progress, letters, why.message)
+                reason = why.message
+            try:
+                if (unfinished := self._whole.unfinished()) is not None:
+                    return self._gone_on(unfinished, executor, progress, letters, reason, freshness)
+            except (RescanNeeded, ConfigError) as why:
+                reason = why.message
+            _log.info("index is built anew", dataset=self.copy.profile.dataset, reason=reason)
+            return self._scanned(executor, spool, progress, letters, reason)
 
-    def rebuilt(
-        self,
-        executor: Callable[[], AbstractContextManager[Executor]],
-        progress: Callable[[Progress], None],
-        letters: SweepLetters,
-    ) -> Built:
+    def rebuilt(self, executor: Opening, progress: Telling, letters: SweepLetters) -> Built:
         """The index from a new scan. Raises ConfigError, also where its changes cannot be followed, or SourceError."""
         with self._busy:
             if self._following.name:
@@ -134,22 +136,19 @@ class WarmIndex:
             return built
 
     def _fresh(
-        self,
-        began: float,
-        freshness: Freshness,
-        letters: SweepLetters,
-        executor: Callable[[], AbstractContextManager[Executor]],
-        progress: Callable[[Progress], None],
+        self, began: float, freshness: Freshness, letters: SweepLetters, executor: Opening, progress: Telling
     ) -> Built:
         """The index without a scan, or after one of some shards. Raises RescanNeeded, Unusable; SchemaDrift."""
         state, age_s = self._index.view().state, self._index.age_s()
-        if state.faults:
-            raise RescanNeeded(f"the index is in doubt: {state.faults[0].place}: {state.faults[0].reason}")
+        unfinished = any(fault.place == INTERRUPTED for fault in state.faults)
+        for fault in state.faults:
+            if fault.place != INTERRUPTED or not self._following.proves:
+                raise RescanNeeded(f"the index is in doubt: {fault.place}: {fault.reason}")
         followed = bool(self._following.name)
         stated_s = freshness.max_age_s
         seen = self._rescan is not None and self._rescan.by_version  # whether the source is as it was
         limit_s = stated_s if self._following.proves or seen or stated_s is not None else self._following.max_age_s
-        if limit_s is not None and age_s <= limit_s and (stated_s is not None or not followed):
+        if limit_s is not None and age_s <= limit_s and (stated_s is not None or not followed) and not unfinished:
             note = f"as the index was {age_s:,.1f} s before, nothing was scanned"
             return self._as_built(state.reached.position.point, began, (note,))
         if self._rescan is not None:
@@ -158,6 +157,8 @@ class WarmIndex:
         if not followed:
             raise RescanNeeded(f"the index is {age_s:,.0f} s old, and nobody tells what has changed")
         done = self._refreshed(proven=True)
+        if unfinished:
+            self._index.trust(INTERRUPTED)
         if not self._following.proves and limit_s is not None and (age_s := self._index.age_s()) > limit_s:
             raise RescanNeeded(f"nothing proves changes to be told of the last {age_s:,.0f} s: no marker has come")
         letters.described(self._open().connector, self.copy.binding)
@@ -178,7 +179,7 @@ class WarmIndex:
                 lag = self._source.lag() if self._connected else None
                 self._tell(lag.worry if lag else "")
         except Unusable:
-            pass  # no index yet
+            self._give_up()
         except ParitreeError as error:
             self._tell(error.message)
         finally:
@@ -186,6 +187,15 @@ class WarmIndex:
         self._tend()
         pause_s = max(self.interval_s, (time.monotonic() - began) * (1 / DUTY_MAX - 1))
         return 0.0 if self._rescanned() else pause_s
+
+    def _give_up(self) -> None:
+        """There is no index yet; a scan of it that nobody goes on with must not keep the source from forgetting."""
+        try:
+            if self._whole.given_up:
+                self._source.stop()
+                self._whole.discard()
+        except ParitreeError as error:
+            self._tell(error.message)
 
     def _rescanned(self) -> bool:
         """Scan the oldest shard again, if it is time and so the engine's way, beside sweeps; whether it was."""
@@ -242,7 +252,10 @@ class WarmIndex:
 
     def _open(self) -> Connected:
         if self._connected is None:
-            self._connected = Connected.open(self.copy, self._following, self._index)
+            following = self._following
+            self._connected = Connected.open(
+                self.copy, following.name, self._index, topic=following.topic, letters=following.letters
+            )
         return self._connected
 
     def _disconnect(self) -> None:
@@ -264,32 +277,61 @@ class WarmIndex:
                 raise
         return self._open().refresher.refresh(proven=proven)
 
-    def _scanned(
-        self,
-        executor: Callable[[], AbstractContextManager[Executor]],
-        spool: Path,
-        progress: Callable[[Progress], None],
-        letters: SweepLetters,
-        why: str,
-    ) -> Built:
+    def _scanned(self, executor: Opening, spool: Path, progress: Telling, letters: SweepLetters, why: str) -> Built:
         """Follow from now on, scan, install."""
         mark, not_followed = self._started() if self._following.name else (None, ())
-        stays = mark is not None or not self._following.name
-        into = self._index.scan_folder if stays else spool
+        if mark is None and self._following.name:
+            with executor() as running:
+                built = build_index(self.copy, running, spool, progress, letters)
+        else:
+            kept = self._whole.begin(mark, letters.since_us)
+            built = self._whole_scan(kept, executor, progress, letters)
+        notes = (*built.notes, f"scanned, as changes alone do not do: {why}", *not_followed)
+        if built.scan is None or (mark is None and self._following.name):
+            return replace(built, notes=notes)
+        self._install(built, mark)
+        return replace(built, index=self._index.view().index, notes=notes)
+
+    def _gone_on(
+        self, kept: Kept, executor: Opening, progress: Telling, letters: SweepLetters, why: str, freshness: Freshness
+    ) -> Built:
+        """Go on with a whole scan that was interrupted, install, and take over what changed since it began.
+
+        Raises RescanNeeded, and ConfigError where changes cannot be followed any more.
+        """
+        began, mark = time.monotonic(), mark_of(kept)
+        if mark is not None:
+            self._source.demand_kept(mark)
+        scanned = self._whole_scan(kept, executor, progress, letters)
+        self._install(scanned, mark)
+        built = self._fresh(began, freshness, letters, executor, progress)
+        return replace(built, notes=(*scanned.notes, f"scanned, as changes alone do not do: {why}"))
+
+    def _whole_scan(self, kept: Kept, executor: Opening, progress: Telling, letters: SweepLetters) -> Built:
+        """Every shard that ``kept`` has not. Where it ends early, another may go on with it, or nothing is left."""
+        if self._following.proves:
+            lasts = Lasts.TOLD
+        else:
+            lasts = Lasts.VERSIONED if connector_class(self.copy.source.url).rescans == "version" else Lasts.STILL
         try:
             with executor() as running:
-                built = build_index(self.copy, running, into, progress, letters)
-        except BaseException:
-            if mark is not None:  # nothing would be read of what it keeps until the next sweep
-                with suppress(ParitreeError):
-                    self._open().source.stop()
+                return build_index(self.copy, running, self._whole.folder, progress, letters, kept, lasts)
+        except BaseException as error:
+            if not self._whole.left(error) and mark_of(kept) is not None:
+                with suppress(ParitreeError):  # nothing would be read of what it keeps until the next sweep
+                    self._source.stop()
             raise
-        notes = (*built.notes, f"scanned, as changes alone do not do: {why}", *not_followed)
-        if not stays or built.scan is None:
-            return replace(built, notes=notes)
+
+    def _install(self, built: Built, mark: Mark | None) -> None:
+        """Make a whole scan the index; where an interrupted one has to be made good by changes, in doubt until then."""
+        if built.scan is None:
+            raise InvariantBroken("a whole scan makes no index")
         reached = Reached(built.position) if mark is None else reached_of(mark, point=False, as_of=None)
-        self._index.install(built.scan, reached, engine=built.engine, scan_s=built.scan_s, notes=built.notes)
-        return replace(built, index=self._index.view().index, notes=notes)
+        doubt = (INTERRUPTED, DOUBT) if built.resumed and self._following.proves else None
+        self._index.install(
+            built.scan, reached, engine=built.engine, scan_s=built.scan_s, notes=built.notes, doubt=doubt
+        )
+        self._whole.discard()
 
     def _started(self) -> tuple[Mark | None, tuple[str, ...]]:
         """Where the changes that are followed begin, or why they are not."""
@@ -310,7 +352,7 @@ class WarmIndex:
         return Built(
             index=view.index,
             position=Position(state.reached.position.text, point),
-            dead=dead_of(state),
+            dead=dead_letters(state),
             engine=state.engine,
             scan_s=took_s,
             shards=len(state.shards),
@@ -324,61 +366,3 @@ class WarmIndex:
         if worry and worry != self._told:
             _log.warning("changes are not followed as they should be", dataset=self.copy.profile.dataset, reason=worry)
         self._told = worry
-
-
-@dataclass(frozen=True, slots=True)
-class Connected:
-    """What following has open at the source."""
-
-    connector: Connector
-    source: ChangeSource
-    refresher: Refresher
-
-    @classmethod
-    def open(cls, copy: Copy, following: Following, index: DurableIndex) -> Connected:
-        """Connect. Raises ConfigError or SourceError."""
-        with ExitStack() as opened:
-            connector = opened.enter_context(connect(copy.source))
-            dataset, store = copy.profile.dataset, following.letters
-            if following.topic is None:
-                source = opened.enter_context(connector.changes(copy.binding, following.name))
-            else:
-                told = topic_changes(following.topic, copy.binding, following.name, copy.keys, store)
-                source = opened.enter_context(told)
-            letters = None if store is None else RefreshLetters(store, dataset, copy.keys)
-            refresher = Refresher(copy, connector, source, index, letters=letters)
-            opened.pop_all()
-        return cls(connector, source, refresher)
-
-    def close(self) -> None:
-        """Close both."""
-        self.source.close()
-        self.connector.close()
-
-
-def identity_of(copy: Copy) -> Identity:
-    """What an index of this copy is of."""
-    profile = copy.profile
-    return Identity(
-        dataset=profile.dataset,
-        profile_id=profile.profile_id,
-        canonical_version=CANONICAL_VERSION,
-        binding_id=copy.binding.binding_id,
-        key_id=copy.keys.key_id,
-        source_id=hashlib.blake2b(copy.source.url.encode(), digest_size=16).digest(),
-        ruled=any(profile.columns[name] != profile.columns[name].bare for name in profile.key),
-    )
-
-
-def dead_of(state: State) -> DeadLetters:
-    """The dead letters of an index."""
-    keyless: dict[str, int] = {}
-    for shard in state.shards.values():
-        for reason, count in shard.keyless.items():
-            keyless[reason] = keyless.get(reason, 0) + count
-    reasons = {reason: state.dead.get(reason, 0) + keyless.get(reason, 0) for reason in {**state.dead, **keyless}}
-    listed = dict(sorted(reasons.items(), key=lambda item: -item[1])[: limits.REASONS_LISTED])
-    rest = sum(reasons.values()) - sum(listed.values())
-    if rest:
-        listed[OTHER_REASONS] = listed.get(OTHER_REASONS, 0) + rest
-    return DeadLetters(sum(state.dead.values()), sum(keyless.values()), listed)

@@ -92,6 +92,10 @@ class ChangeSource(ABC):
         A scan that begins after this has returned sees whatever is not handed out after the mark.
         """
 
+    def demand_kept(self, since: Mark) -> None:
+        """Raise RescanNeeded where it can be seen now that changes since a mark cannot bring an index up to date."""
+        raise RescanNeeded(f"{self.name}: whether all changes {since.text} are kept is not known")
+
     @abstractmethod
     def changes(self, since: Mark, *, proven: bool, keys_max: int = KEYS_MAX) -> Iterator[ChangeBatch]:
         """Everything that changed since a mark, up to now; the last batch has a mark and may be without keys.

@@ -20,6 +20,7 @@ from paritree.core.errors import SourceError
 PARTIAL: Final = ".partial"
 """The ending of a file that is not whole yet; one that is found at the start was left by a crash."""
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_LINKS: Final = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 Step = Callable[[str], None]
 
 
@@ -80,6 +81,17 @@ class Disk:
         self.step(f"rename {new}")
         with failing(f"rename {new}"):
             os.replace(self.folder / old, self.folder / new)
+
+    def link(self, old: str, new: str) -> None:
+        """Give a file another name; where the file system lets it have one only, that one."""
+        self.step(f"link {new}")
+        with failing(f"link {new}"):
+            try:
+                os.link(self.folder / old, self.folder / new)
+            except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise
+                os.replace(self.folder / old, self.folder / new)
 
     def remove(self, name: str) -> None:
         """Remove a file; one that is gone is fine."""

@@ -138,13 +138,26 @@ class DurableIndex:
 
     @property
     def scan_folder(self) -> Path:
-        """Where the runs of a whole scan are written before they are installed; emptied when the index is opened."""
+        """Where the runs of a whole scan are written before they are installed.
+
+        Emptied when the index is opened, unless there is a record of how far it came.
+        """
         return self.shelf.scan_folder
 
     def install(
-        self, scan: Scan, reached: Reached, *, engine: str, scan_s: float = 0.0, notes: Sequence[str] = ()
+        self,
+        scan: Scan,
+        reached: Reached,
+        *,
+        engine: str,
+        scan_s: float = 0.0,
+        notes: Sequence[str] = (),
+        doubt: tuple[str, str] | None = None,
     ) -> None:
-        """Make a whole scan the index, in place of whatever was there. Raises SourceError: then it is as it was."""
+        """Make a whole scan the index, in place of whatever was there; with a ``doubt`` (place, reason) until trusted.
+
+        Raises SourceError: then it is as it was.
+        """
         with self.shelf.writing:
             state = installed(self.shelf, self.identity, scan)
             state = replace(
@@ -153,6 +166,7 @@ class DurableIndex:
                 reached=reached,
                 scan_s=scan_s,
                 notes=tuple(notes),
+                faults=() if doubt is None else (Fault(*doubt, self._clock()),),
                 built_at=self._clock(),
                 generation=0 if self.shelf.view is None else self.shelf.view.state.generation,
             )

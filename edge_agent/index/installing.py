@@ -37,7 +37,7 @@ class Scan:
 
 
 def installed(shelf: Shelf, identity: Identity, scan: Scan) -> State:
-    """The state of an index that has these shards and nothing else. Their runs are renamed; not synced yet.
+    """The state of an index that has these shards and nothing else. Their runs have new names; not synced yet.
 
     Raises InvariantBroken, SourceError.
     """
@@ -51,7 +51,8 @@ def installed(shelf: Shelf, identity: Identity, scan: Scan) -> State:
     dead: Counter[str] = Counter()
     for number, one in enumerate(shards):
         name = shelf.new_file("run")
-        shelf.disk.rename(str(one.run_path.relative_to(shelf.disk.folder)), name)
+        is_scanned = one.run_path.parent == shelf.scan_folder  # where it stays, should this come to nothing
+        (shelf.disk.link if is_scanned else shelf.disk.rename)(str(one.run_path.relative_to(shelf.disk.folder)), name)
         run = Run(shelf.disk.folder / name, shelf.disk.key)
         dead += dead_of(run)
         held[number] = held_shard(number, one, run)

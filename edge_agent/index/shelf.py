@@ -24,6 +24,7 @@ from edge_agent.index.rest import is_sealed
 from edge_agent.index.run import RunRows, put_run
 from edge_agent.index.state import HeldRun, Identity, State
 from edge_agent.index.view import View, open_runs, runs_of
+from edge_agent.kept import NAME as PROGRESS
 from paritree.core.errors import ConfigError, ParitreeError, SourceError
 
 LOCK: Final = ".lock"
@@ -55,7 +56,8 @@ class Shelf:
             self.why_not = error.message
         if self.view is not None or self.disk.key is None:
             manifest.collect_garbage(self.disk, None if self.view is None else self.view.state)
-        shutil.rmtree(self.scan_folder, ignore_errors=True)
+        if not (self.scan_folder / PROGRESS).exists():  # nobody could go on with it
+            shutil.rmtree(self.scan_folder, ignore_errors=True)
 
     @property
     def scan_folder(self) -> Path:

@@ -157,6 +157,13 @@ class TopicChanges(ChangeSource):
         self._last = State(topic.stream, extent.created, _subjects(topic), extent.last, self._clock())
         return self._last.mark()
 
+    def demand_kept(self, since: Mark) -> None:
+        """The stream is the same one, and has every message since."""
+        state = self._demand_ours(State.of(since))
+        extent = self._extent(state)
+        if extent.first > state.sequence + 1:
+            raise RescanNeeded(f"topic {state.stream}: messages from {state.sequence + 1} on are gone")
+
     def changes(self, since: Mark, *, proven: bool, keys_max: int = KEYS_MAX) -> Iterator[ChangeBatch]:
         """See :class:`ChangeSource`; nothing is ever proven by being at the end, so ``proven`` changes nothing."""
         del proven

@@ -6,13 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 
+from edge_agent import build as build_module
 from edge_agent.build import Built, Copy, build_index
 from edge_agent.connectors.contract import Source
 from edge_agent.executors import SerialExecutor
 from edge_agent.index.recount import recount
 from edge_agent.letters.store import LetterStore
 from edge_agent.letters.sweep import SweepLetters
+from edge_agent.scan import ScanTask, ShardResult
 from edge_agent.warm import Following, WarmIndex
 from paritree.core.digest import DatasetKeys
 from paritree.core.messages import ANY_AGE, Freshness, Progress
@@ -48,6 +51,37 @@ class Kept:
     def reopen(self) -> None:
         self.index.close()
         self.index = self.opened()
+
+    def killed(self, until: int) -> None:
+        """Begin the whole scan, and be gone when so many shards were read; then another process has the index open."""
+
+        def gone(told: Progress) -> None:
+            if told.shards_done >= until:
+                raise SystemExit
+
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr("edge_agent.wholescan.WholeScan.left", lambda *_: True)
+            with pytest.raises(SystemExit):
+                self.built(progress=gone)
+        self.reopen()
+
+    def went_on(self, *, last: int) -> Built:
+        """As :meth:`check`: the scan that was killed goes on, and reads so many shards."""
+        read: list[str] = []
+        scan = build_module.scan_shard
+
+        def counted(task: ScanTask) -> ShardResult:
+            read.append(task.shard.label)
+            return scan(task)
+
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(build_module, "scan_shard", counted)
+            built = self.built()
+        assert len(read) == last, read
+        self.colds += 1
+        cold = build_index(self.copy, SerialExecutor(), self.folder / f"cold-{self.colds}", lambda _: None)
+        assert built.index.sums.root == cold.index.sums.root
+        return built
 
     def letters(self, sweep: str = "s1") -> SweepLetters:
         return SweepLetters(self.store, PROFILE, KEYS, sweep)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,13 +11,16 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from edge_agent import build as build_module
 from edge_agent.build import Copy
 from edge_agent.connectors.contract import Source
 from edge_agent.connectors.memory.store import MemoryStore
 from edge_agent.executors import SerialExecutor
 from edge_agent.opened import FENCES_MAX, Fences
 from edge_agent.policy import Policy
+from edge_agent.scan import ScanTask, ShardResult
 from edge_agent.service import Service
+from edge_agent.warm import Following, WarmIndex
 from paritree.core.digest import DatasetKeys
 from paritree.core.messages import AskReveal, Begin, End, Ended, Ready, Refusal, RefusalCode, Request, Revealed
 from paritree.core.profile import CANONICAL_VERSION, Binding, BoundColumn, Profile
@@ -33,11 +38,18 @@ def store() -> Iterator[MemoryStore]:
         yield made
 
 
-def agent(store: MemoryStore, spool: Path) -> Service:
-    """A process of the agent over the same spool."""
+def copy_of(store: MemoryStore) -> Copy:
     binding = Binding("orders", "orders", ("id",), (BoundColumn("id", parse_type("int"), source="id"),))
-    copy = Copy(Source(store.url), PROFILE, binding, DatasetKeys.of(bytes(32), "orders"), 10, "plain")
-    return Service("eu", "a1", "i1", {"orders": copy}, spool=spool, executor=SerialExecutor, policy=Policy("keys"))
+    return Copy(Source(store.url), PROFILE, binding, DatasetKeys.of(bytes(32), "orders"), 10, "plain")
+
+
+def agent(store: MemoryStore, spool: Path, warm: WarmIndex | None = None) -> Service:
+    """A process of the agent over the same spool, which may keep an index."""
+    copy = copy_of(store)
+    indexes = {} if warm is None else {"orders": warm}
+    return Service(
+        "eu", "a1", "i1", {"orders": copy}, spool=spool, executor=SerialExecutor, policy=Policy("keys"), warm=indexes
+    )
 
 
 async def asked(service: Service, body: Any, fence: int, sweep_id: str = "s") -> Any:
@@ -104,6 +116,71 @@ async def test_an_end_removes_what_an_earlier_process_kept(store: MemoryStore, t
     answer = await asked(second, ASK, 1)
     assert isinstance(answer, Refusal)
     assert answer.code is RefusalCode.NO_INDEX
+
+
+class Slow:
+    """Shards that are scanned one at a time, each when it is let; ``read`` are those that were begun."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.read: list[int] = []
+        self.let = threading.Semaphore(0)
+        scan = build_module.scan_shard
+
+        def waits(task: ScanTask) -> ShardResult:
+            self.read.append(task.shard.number)
+            assert self.let.acquire(timeout=20)
+            return scan(task)
+
+        monkeypatch.setattr(build_module, "scan_shard", waits)
+
+    async def begun(self, shards: int) -> None:
+        """So many are."""
+        while len(self.read) < shards:
+            await asyncio.sleep(0.005)
+
+
+@pytest.mark.asyncio
+async def test_an_index_is_scanned_on_while_its_coordinator_is_away(
+    store: MemoryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The coordinator dies in the first scan; the next one waits for the same scan, and no shard is read twice."""
+    slow = Slow(monkeypatch)
+    with WarmIndex(copy_of(store), tmp_path / "index", Following("", max_age_s=3_600.0)) as warm:
+        service = agent(store, tmp_path, warm)
+        first = asyncio.create_task(asked(service, BEGIN, 1))
+        await slow.begun(1)
+        slow.let.release(2)
+        await slow.begun(3)
+        first.cancel()
+        await asyncio.wait({first})
+        second = asyncio.create_task(asked(service, BEGIN, 2))
+        slow.let.release(3)
+        assert isinstance(await second, Ready)
+        assert slow.read == [0, 1, 2, 3, 4]
+        await service.close()
+
+
+@pytest.mark.asyncio
+async def test_an_agent_that_stops_in_the_first_scan_of_an_index_goes_on_with_it(
+    store: MemoryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = Slow(monkeypatch)
+    with WarmIndex(copy_of(store), tmp_path / "index", Following("", max_age_s=3_600.0)) as warm:
+        service = agent(store, tmp_path, warm)
+        begun = asyncio.create_task(asked(service, BEGIN, 1))
+        slow.let.release(3)
+        await slow.begun(4)
+        closing = asyncio.create_task(service.close())
+        await asyncio.sleep(0.05)
+        slow.let.release(1)
+        await closing
+        assert (await begun).retryable
+    slow.let.release(9)
+    with WarmIndex(copy_of(store), tmp_path / "index", Following("", max_age_s=3_600.0)) as warm:
+        service = agent(store, tmp_path, warm)
+        assert isinstance(await asked(service, BEGIN, 1), Ready)
+        await service.close()
+    assert slow.read == [0, 1, 2, 3, 4]
 
 
 def test_tokens_of_old_sweeps_are_forgotten_first() -> None:

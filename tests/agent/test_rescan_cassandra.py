@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,20 @@ def test_only_ranges_that_are_too_old_are_scanned_before_a_sweep(ks: Keyspace, k
     assert kept.last == built.shards
     assert built.index.sums.root.count == ROWS - 1
     assert built.age_s < 30.0
+
+
+def test_a_first_scan_that_was_killed_goes_on_and_is_as_old_as_its_oldest_range(ks: Keyspace, kept: Kept) -> None:
+    kept.killed(4)
+    gone = datetime.now(UTC)
+    time.sleep(0.5)
+    built = kept.built()
+    assert f"4 of {len(shards(kept))} shards had been read" in str(built.notes)
+    assert built.index.sums.root.count == ROWS
+    assert built.age_s > 0.4
+    first = built.position.text.removeprefix("cassandra: ").split(" .. ")[0]
+    assert datetime.fromisoformat(first) < gone
+    ks.run("UPDATE {ks}.orders SET name = 'new' WHERE id = 7")
+    kept.check(OLD)
 
 
 def test_the_position_is_the_interval_in_which_ranges_were_read(kept: Kept) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -78,6 +79,19 @@ def test_a_database_that_nobody_wrote_is_not_scanned(database: tuple[Kept, Calla
     settle()
     kept.check()
     assert kept.last == 4, "which table was written is not known"
+
+
+def test_a_first_scan_that_was_killed_goes_on_while_nobody_wrote(database: tuple[Kept, Callable[..., None]]) -> None:
+    kept, run = database
+    kept.killed(3)
+    assert "3 of 4 shards had been read" in str(kept.went_on(last=1).notes)
+    kept.index.close()
+    shutil.rmtree(kept.folder / "index")
+    kept.index = kept.opened()
+    kept.killed(3)
+    run("UPDATE orders SET name = 'new' WHERE id = 3")
+    settle()
+    assert "not in the same place" in kept.went_on(last=4).notes[-1]
 
 
 def test_what_is_in_sqlites_log_alone_is_seen(tmp_path: Path) -> None:

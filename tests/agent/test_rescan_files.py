@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,13 +15,13 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
+from agent.files_case import FORMS, TICK_S, Files, Rows, settle, shards_of_a_file, some
 from agent.rescan_case import OLD, Kept
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edge_agent.build import build_index
 from edge_agent.connectors import fileversion
-from edge_agent.connectors.contract import Source
 from edge_agent.executors import SerialExecutor, ThreadExecutor
 from edge_agent.index.changes import Reached
 from edge_agent.index.rest import RestKey, is_sealed
@@ -30,48 +30,10 @@ from edge_agent.warm import Following
 from paritree.core.errors import ConfigError, SourceError
 from paritree.core.messages import Freshness, Progress
 
-TICK_S = 0.02
-"""The clock of this machine's file systems, with room; the default bound holds for the coarsest in use."""
-Rows = Mapping[int, str]
-FORMS = ("parquet", "csv")
-
 
 @pytest.fixture(autouse=True)
 def fine_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fileversion, "SETTLED_NS", int(TICK_S * 1e9))
-
-
-def write(path: Path, rows: Rows) -> None:
-    """A file with those rows; of Parquet in groups of 40."""
-    data = pa.table({"id": pa.array(rows.keys(), pa.int64()), "name": pa.array(rows.values(), pa.utf8())})
-    if path.suffix == ".parquet":
-        pq.write_table(data, path, row_group_size=40)
-    else:
-        pa_csv.write_csv(data, path)
-
-
-def some(first: int, count: int, name: str = "name") -> Rows:
-    return {n: f"{name} {n}" for n in range(first, first + count)}
-
-
-def settle() -> None:
-    time.sleep(2 * TICK_S)
-
-
-class Files:
-    """A folder of files of one form and its index."""
-
-    def __init__(self, form: str, folder: Path) -> None:
-        self.form, self.place = form, folder / "orders"
-        self.place.mkdir()
-        self.folder = folder
-
-    def write(self, name: str, rows: Rows) -> None:
-        write(self.place / f"{name}.{self.form}", rows)
-
-    def kept(self) -> Kept:
-        settle()
-        return Kept(Source(f"{self.form}:///{self.place}/*.{self.form}"), "orders", self.folder)
 
 
 @pytest.fixture(params=FORMS)
@@ -88,10 +50,6 @@ def kept(files: Files) -> Iterator[Kept]:
     made = files.kept()
     yield made
     made.close()
-
-
-def shards_of_a_file(files: Files) -> int:
-    return 3 if files.form == "parquet" else 1
 
 
 def test_unchanged_files_are_not_scanned(files: Files, kept: Kept) -> None:

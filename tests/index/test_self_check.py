@@ -18,7 +18,8 @@ from edge_agent.index.changes import Changes, Reached
 from edge_agent.index.durable import DurableIndex
 from edge_agent.index.recount import recount
 from edge_agent.letters.sweep import SweepLetters
-from edge_agent.warm import Following, WarmIndex, identity_of
+from edge_agent.warm import Following, WarmIndex
+from edge_agent.wholescan import identity_of
 from paritree.core.canonical import RowEncoder
 from paritree.core.digest import DatasetKeys
 from paritree.core.messages import Freshness

@@ -110,6 +110,14 @@ class PostgresqlChanges(ChangeSource):
                 raise
             return State(slot.one(session, _SYSTEM), self.slot, lsn, shape).mark()
 
+    def demand_kept(self, since: Mark) -> None:
+        """The slot has everything, and the table is the same one."""
+        state = State.of(since)
+        with self._sessions() as session:
+            self._demand_ours(session, state)
+            relation = resolve(session, self._binding.table)
+            followed.compare(relation, state.shape, followed.shape(session, relation, self._binding, self.slot))
+
     def changes(self, since: Mark, *, proven: bool, keys_max: int = KEYS_MAX) -> Iterator[ChangeBatch]:
         """See :class:`ChangeSource`. Only the last batch of a peek has a mark."""
         state = State.of(since)
