@@ -15,6 +15,8 @@ PAUSE_S: Final = 1.0
 """Bound of the pause before the second try; half of it on average."""
 PAUSE_S_MAX: Final = 15.0
 """Bound of every later pause, which doubles up to it."""
+PATIENCE_S_LEAST: Final = 1e-3
+"""Patience that is as good as none: a clock of little precision may not even move by it."""
 BUSY_S_MAX: Final = 600.0
 """How long a region may say that it is busy, before it counts as failed."""
 TOTAL_S_MAX: Final = 7 * 86_400.0
@@ -79,4 +81,4 @@ class Retries:
         if self._failures < policy.attempts_max:
             return pause_s
         left_s = policy.patience_s - (now - self._failing_since)
-        return min(pause_s, left_s) if left_s > 0.0 else None
+        return min(pause_s, left_s) if left_s > PATIENCE_S_LEAST else None

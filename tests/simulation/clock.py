@@ -18,7 +18,11 @@ T = TypeVar("T")
 
 
 class Stuck(AssertionError):
-    """Everybody waits, and nobody for time to pass: a real system would hang here."""
+    """Everybody waits, and nobody for time to pass, or time stands still: a real system would hang here."""
+
+
+MOMENT_STEPS_MAX = 1_000_000
+"""Steps of the loop in one moment, far beyond what a sweep takes."""
 
 
 class _Jump(selectors.BaseSelector):
@@ -26,6 +30,7 @@ class _Jump(selectors.BaseSelector):
 
     def __init__(self) -> None:
         self.now = 0.0
+        self._steps = 0
         self._keys: dict[Any, selectors.SelectorKey] = {}
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
@@ -38,7 +43,11 @@ class _Jump(selectors.BaseSelector):
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is None:
             raise Stuck("everybody waits for somebody else")
+        before = self.now
         self.now += max(0.0, timeout)
+        self._steps = self._steps + 1 if self.now == before else 0
+        if self._steps > MOMENT_STEPS_MAX:
+            raise Stuck(f"time stands still at {self.now:g} s")
         return []
 
     def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
