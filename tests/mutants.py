@@ -20,9 +20,9 @@ from pathlib import Path
 from types import CodeType
 from typing import Any, Final
 
-from mutants_columns import COLUMNS
 from mutants_durable import DURABLE
 from mutants_jobs import SPARING
+from mutants_protocol import PROTOCOL
 from mutants_survival import SURVIVAL
 
 ROOT: Final = Path(__file__).parents[1]
@@ -302,7 +302,7 @@ MUTANTS: Final = (
         "False",
         ("tests/core/test_ranges.py",),
     ),
-    *(Mutant(*planted) for planted in (*COLUMNS, *DURABLE, *SPARING, *SURVIVAL)),
+    *(Mutant(*planted) for planted in (*PROTOCOL, *DURABLE, *SPARING, *SURVIVAL)),
 )
 
 

@@ -7,8 +7,9 @@
 
 PROBE     roots and probes came with Ready; equal roots end the descent here. Every region is subtracted from a
           reference region and peeled; where that comes out clean, the differing keys are known
-SKETCH    the regions that did not come clean, and the reference, send a sketch sized from the probes' estimate
-LEVEL     by sums, where so much differs that no sketch fits, or where one failed: at most 4096 nodes of a level
+SKETCH    the regions that did not come clean, and the reference, send a sketch sized from the probes' estimate, and
+          where that does not come clean one with another salt, which is solved together with it
+LEVEL     by sums, where so much differs that no sketch fits, or where two failed: at most 4096 nodes of a level
 CHILDREN  the mismatching nodes jump to leaves of about 16 rows
 LISTS     the mismatching leaves (or everything, where most of it differs) are listed: (k, r, r′) of every row
 DETAIL    every region shows its rows under the differing keys, which is also the first look at them
@@ -46,6 +47,8 @@ from paritree.core.sketch import Sketch, mix
 MASK: Final = (1 << 64) - 1
 INCOMPLETE: Final = "the differences that were found do not add up to the difference of the roots"
 UNLISTED: Final = "the rows that it shows are not those that were listed"
+SKETCHES_MAX: Final = 2
+"""Sized sketches before lists. Half the cells once more, solved jointly, do for a tenth more keys than the first."""
 _TOP: Final = np.zeros(1, np.uint64)
 """The root, as the only node of depth 0."""
 
@@ -116,6 +119,7 @@ class Descent:
         self._in_lists: set[str] = set()
         self._lists: dict[str, RowList] = {}
         self._asked_again = False
+        self._unsolved = 0
         self._sketch_bytes = 0
         self._shape = Shape(0, 0)
         self._nodes: U64 = _TOP
@@ -172,7 +176,8 @@ class Descent:
             return self._ask_details()
         rows = [self._roots[name].count for name in self._involved]
         estimate = max(self._pairs[name].estimate for name in self._open)
-        chosen = plan(estimate, rows, self._sketch_bytes, may_sketch=may_sketch)
+        at_most = max(self._pairs[name].at_most for name in self._open) / (1 + self._unsolved)
+        chosen = plan(estimate, at_most, rows, self._sketch_bytes, may_sketch=may_sketch)
         self.forms.append(chosen.form)
         self._shape = Shape.of(max(rows))
         self._nodes, self._node_bits = _TOP, 0
@@ -245,7 +250,8 @@ class Descent:
         for name in self._open:
             self._pairs[name].add(sketches[name], sketches[self._reference])
         self._open = [name for name in self._open if not self._pairs[name].decoded.complete]
-        return self._resolve(may_sketch=False)
+        self._unsolved += bool(self._open)
+        return self._resolve(may_sketch=self._unsolved < SKETCHES_MAX)
 
     def _receive_sums(self, answers: Mapping[str, Answer], bits: int) -> Round:
         fan_out = 1 << (bits - self._node_bits)

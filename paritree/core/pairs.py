@@ -29,6 +29,7 @@ class Pair:
     def __init__(self, region: Probe, reference: Probe) -> None:
         difference = region.minus(reference)
         self.estimate = difference.estimate
+        self.at_most = difference.at_most
         self._sketches = [difference.sketch]
         self.decoded: Decoded = decode(self._sketches)
 

@@ -1,6 +1,6 @@
 """How a node that differs is resolved at the least bytes: by a sized sketch, by a list, or by sums and then lists.
 
-    SKETCH  four tables of cells, 24 bytes each, about 1.7 cells a differing key, whatever the number of rows
+    SKETCH  four tables of cells, 24 bytes each, 1.6 to 1.7 cells a differing key, whatever the number of rows
     LIST    24 bytes for every row
     TREE    Σr of a level and of the leaves below its differing nodes, then lists of the differing leaves
 
@@ -66,14 +66,15 @@ def sketch_bytes(cells: int) -> int:
     return cells * TABLES * CELL_BYTES
 
 
-def plan(differences: float, rows: Sequence[int], spent: int, *, may_sketch: bool) -> Plan:
+def plan(differences: float, at_most: float, rows: Sequence[int], spent: int, *, may_sketch: bool) -> Plan:
     """The cheapest form for about so many differing keys among regions of so many rows.
 
-    ``spent`` bytes went into sized sketches already.
+    A sketch is to solve for ``at_most`` keys. ``spent`` bytes went into sized sketches already.
     """
-    expected = min(max(differences, max(rows) - min(rows), _DIFFERENCES_MIN), max(rows) + min(rows))
+    apart, together = max(rows) - min(rows), max(rows) + min(rows)
+    expected = min(max(differences, apart, _DIFFERENCES_MIN), together)
     costs = {Form.LIST: float(ROW_BYTES * max(rows)), Form.TREE: _tree_bytes(expected, max(rows))}
-    cells = size_for(expected)
+    cells = size_for(min(max(at_most, apart, _DIFFERENCES_MIN), together))
     fits = spent + sketch_bytes(cells) <= SKETCH_ROW_BYTES * min(rows) and cells <= limits.SKETCH_CELLS_MAX
     if may_sketch and fits:
         costs[Form.SKETCH] = float(sketch_bytes(cells))

@@ -32,7 +32,7 @@ def seconds(differences: int, seed: int) -> float:
     k, mine, theirs = (chance.integers(0, 1 << 64, differences, np.uint64) for _ in range(3))
     kept = np.arange(differences) < differences * 6 // 10  # the other region lacks the rest
     probe = probe_of(k, mine).minus(probe_of(k[kept], theirs[kept]))
-    cells = size_for(probe.estimate)
+    cells = size_for(probe.at_most)
     sized = sketch_of(k, mine, cells, seed).minus(sketch_of(k[kept], theirs[kept], cells, seed))
     started = time.process_time()
     decoded = decode([sized, probe.sketch])

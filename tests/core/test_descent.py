@@ -123,10 +123,25 @@ def test_one_far_off_region_leaves_the_others_alone():
 
 @pytest.mark.parametrize("regions", [2, 3])
 @pytest.mark.parametrize(("rows", "changes"), [(3000, 800), (70_000, 900)])
-def test_a_sketch_that_does_not_decode_is_followed_by_lists(monkeypatch, regions, rows, changes):
+def test_sketches_that_do_not_decode_are_followed_by_lists(monkeypatch, regions, rows, changes):
     monkeypatch.setattr(planner, "size_for", lambda differences: 32)
-    descent = check(make_tables(random.Random(5), regions, rows, changes), rounds_max=6)
-    assert descent.forms == [Form.SKETCH, Form.TREE if rows > 60_000 else Form.LIST]
+    descent = check(make_tables(random.Random(5), regions, rows, changes), rounds_max=7)
+    assert descent.forms == [Form.SKETCH, Form.SKETCH, Form.TREE if rows > 60_000 else Form.LIST]
+
+
+@pytest.mark.parametrize("regions", [2, 3])
+def test_a_sketch_that_is_a_little_too_small_is_completed_by_half_of_one(monkeypatch, regions):
+    """As where the estimate is far too low: one round more, solved from both sketches, neither of which would do."""
+    sized, asked = planner.size_for, []
+
+    def at_first_too_small(keys):
+        asked.append(keys)
+        return sized(keys * 0.6 if len(asked) == 1 else keys)
+
+    monkeypatch.setattr(planner, "size_for", at_first_too_small)
+    descent = check(make_tables(random.Random(5), regions, 70_000, 1500 * (regions - 1)), rounds_max=4)
+    assert (descent.forms, descent.rounds) == ([Form.SKETCH, Form.SKETCH], 4)
+    assert asked == [asked[0], asked[0] / 2]
 
 
 def test_a_wrong_decoding_is_asked_again_with_another_salt(monkeypatch):

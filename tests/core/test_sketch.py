@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from paritree.core.decode import decode
 from paritree.core.errors import InvariantBroken
 from paritree.core.sketch import (
+    CELLS_A_KEY,
+    DEVIATIONS,
     PROBE_CELLS,
     SIZES,
     TABLES,
@@ -124,7 +126,7 @@ def test_the_probe_alone_decodes_what_it_should(seed, differences):
 def test_a_sized_sketch_decodes_with_the_probe(seed, differences, salt):
     a, b = planted(random.Random(seed), 3 * differences, differences)
     probe = probe_of(*arrays(a)).minus(probe_of(*arrays(b)))
-    cells = size_for(probe.estimate)
+    cells = size_for(probe.at_most)
     sized = sketched(a, cells, salt).minus(sketched(b, cells, salt))
     decoded = decode([sized, probe.sketch])
     assert decoded.complete
@@ -188,10 +190,20 @@ def test_the_estimate_is_close(differences):
     assert 0.7 * differences < estimate < 1.3 * differences
 
 
+@pytest.mark.parametrize(("lost", "deviation"), [(False, 0.072), (True, 0.051)])
+def test_what_may_differ_at_most_follows_from_what_differs(lost, deviation):
+    """Updates are estimated less closely than losses, which two kinds of signs count."""
+    rng = np.random.default_rng(5)
+    k, mine, theirs = (rng.integers(0, 1 << 64, 3000, np.uint64) for _ in range(3))
+    probe = probe_of(k, mine).minus(empty_probe() if lost else probe_of(k, theirs))
+    assert probe.at_most == pytest.approx(probe.estimate / (1 - DEVIATIONS * deviation), rel=0.01)
+    assert empty_probe().at_most == 0
+
+
 def test_sizes_and_misuse():
     assert PROBE_CELLS in SIZES
     assert size_for(0) == SIZES[0]
-    assert 1.6 * 10_000 <= size_for(10_000) * 4 <= 1.6 * 10_000 * 1.125
+    assert CELLS_A_KEY * 10_000 <= size_for(10_000) * 4 <= CELLS_A_KEY * 10_000 * 1.04
     with pytest.raises(InvariantBroken):
         empty_sketch(96, 0).minus(empty_sketch(96, 1))
     with pytest.raises(InvariantBroken):

@@ -220,9 +220,9 @@ def _no_probe(decode: Callable[[Sequence[Sketch]], Decoded]) -> Callable[[Sequen
 def _only(form: Form) -> Callable[..., Plan]:
     """One form wherever it can be had, and lists where it cannot."""
 
-    def plan(differences: float, rows: Sequence[int], spent: int, *, may_sketch: bool) -> Plan:
+    def plan(differences: float, at_most: float, rows: Sequence[int], spent: int, *, may_sketch: bool) -> Plan:
         if form is Form.SKETCH and may_sketch:
-            return Plan(form, planner.size_for(max(differences, 16)))
+            return Plan(form, planner.size_for(max(at_most, 16)))
         return Plan(Form.TREE if form is Form.TREE and Shape.of(max(rows)).leaf_bits else Form.LIST)
 
     return plan

@@ -1,0 +1,60 @@
+"""Mistakes planted in the sizes of sketches, and in how sums of column digests are taken apart.
+
+(name, file, old text, new text, tests): see ``mutants.Mutant``.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mutants_durable import Planted
+
+LOCATING: Final = "tests/core/test_locating.py"
+
+ROUNDS: Final = "tests/core/test_rounds.py"
+DESCENT: Final = "tests/core/test_descent.py"
+
+PROTOCOL: Final[tuple[Planted, ...]] = (
+    (
+        "sketch: sized as if estimates were never too low",
+        "paritree/core/sketch.py",
+        "DEVIATIONS: Final = 3.1\n",
+        "DEVIATIONS: Final = 0.0\n",
+        (ROUNDS,),
+    ),
+    (
+        "sketch: fewer cells than keys need",
+        "paritree/core/sketch.py",
+        "CELLS_A_KEY: Final = 1.34\n",
+        "CELLS_A_KEY: Final = 1.0\n",
+        (ROUNDS,),
+    ),
+    (
+        "descent: no second sketch where one does not come clean",
+        "paritree/core/descent.py",
+        "SKETCHES_MAX: Final = 2\n",
+        "SKETCHES_MAX: Final = 1\n",
+        (f"{DESCENT}::test_a_sketch_that_is_a_little_too_small_is_completed_by_half_of_one",),
+    ),
+    (
+        "descent: sketches without end",
+        "paritree/core/descent.py",
+        "SKETCHES_MAX: Final = 2\n",
+        "SKETCHES_MAX: Final = 9\n",
+        (f"{DESCENT}::test_sketches_that_do_not_decode_are_followed_by_lists",),
+    ),
+    (
+        "columns: places counted from 0",
+        "paritree/core/locating.py",
+        "(place + 1) * first % modulus == second",
+        "place * first % modulus == second",
+        (f"{LOCATING}::test_regions_that_differ_in_one_column_each_are_told_apart",),
+    ),
+    (
+        "columns: the first of several places that fit is taken",
+        "paritree/core/locating.py",
+        "return hits if first and len(hits) == 1 and",
+        "return hits[:1] if hits and",
+        (f"{LOCATING}::test_a_difference_that_fits_several_places_is_asked_about",),
+    ),
+)
