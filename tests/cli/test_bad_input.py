@@ -55,6 +55,14 @@ def test_flags_of_diff(shop: Shop, flags: list[str], words: list[str]) -> None:
         assert word in said.stderr
 
 
+@pytest.mark.parametrize("command", [("sweep", "orders"), ("watch", "orders"), ("init", "eu=sqlite:///eu.db")])
+def test_only_diff_takes_a_predicate(shop: Shop, command: tuple[str, ...]) -> None:
+    """What is swept for good is a whole dataset, or a bucket of a scope that the region's own file declares."""
+    said = run_paritree(*command, "--where", "id > 5", cwd=shop.folder)
+    assert (said.returncode, said.stdout) == (2, "")
+    assert "--where" in said.stderr
+
+
 TARGETS: dict[str, tuple[Callable[[Shop], list[str]], list[str]]] = {
     "one region": (lambda shop: [shop.sqlite("eu")], ["two regions", "eu=URL#TABLE"]),
     "one name for two": (lambda shop: [shop.sqlite("eu"), shop.sqlite("eu")], ["same name"]),

@@ -216,6 +216,9 @@ def test_the_profile_id_does_not_depend_on_bindings(tmp_path: Path) -> None:
         ('table = "orders"', "", "regions.eu: 'table' is missing", "table = "),
         ('table = "orders"', 'table = ""', "regions.eu.table: is empty", ""),
         ('table = "orders"', 'tabel = "orders"', "regions.eu.tabel: unknown key", "'table'"),
+        # only `diff` takes a predicate: a coordinator names a scope and a bucket, whose rows agents declare
+        ('key = ["id"]', 'key = ["id"]\nwhere = "id > 5"', "orders.where: unknown key", ""),
+        ('table = "orders"', 'table = "orders"\nwhere = "id > 5"', "regions.eu.where: unknown key", ""),
         ("[dataset.orders]", '[dataset."or ders"]', 'dataset."or ders": a dataset\'s name', ""),
         ("[dataset.orders]", "[datasets.x]\n[dataset.orders]", "datasets: unknown key", "'dataset'"),
     ],

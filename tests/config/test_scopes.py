@@ -67,6 +67,7 @@ def test_scopes_are_read(tmp_path: Path) -> None:
         ('column = "at"', 'column = "at"\ncolumns = ["at"]', "needs either column or columns", "column ="),
         ('column = "at"', 'column = "seen"', "does not compare a column 'seen'", "at, id, tenant"),
         ('column = "at"', 'colunm = "at"', "unknown key", "'column'"),
+        ('kind = "month"', 'kind = "month"\nwhere = "id > 5"', "scopes.orders.month.where: unknown key", ""),
         ("buckets = 64", "", "kind = 'hash', and it alone, has 1 to 65536 buckets", ""),
         ("buckets = 64", "buckets = 100000", "buckets: input should be less than", ""),
         ("scopes.orders.slice", 'scopes.orders."a b"', "'a b' has more than letters", ""),
