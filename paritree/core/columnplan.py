@@ -71,17 +71,21 @@ class ColumnPlan:
             return picked
         fields = self.columns - len(self.key)
         width = max(LOCATED_WIDTH_MIN, _width(keys, 2))
-        afterwards = several * WIDTH_MIN * fields
+        afterwards = several * fields * _width(max(1, round(several * keys)), fields)
         if picked is None or 2 * width + afterwards >= picked.width * _fields(picked):
             return picked
         places = packed(i not in self.key for i in range(self.columns))
         return Picked(packed(False for _ in range(self.columns)), places, width, located=True)
 
+    def one_by_one(self, keys: int) -> Picked | None:
+        """Every column digest of so many keys, which leaves nothing to be asked about."""
+        fields = self.columns - len(self.key)
+        return self.all(DIGEST_BYTES if keys <= FEW_KEYS or self.shifted else _width(keys, fields))
+
     def _apart(self, keys: int, differing: Set[int]) -> Picked | None:
         others = [i for i in range(self.columns) if i not in self.key and i not in differing]
         if keys <= FEW_KEYS or self.shifted or not differing or len(others) < 2:
-            fields = self.columns - len(self.key)
-            return self.all(DIGEST_BYTES if keys <= FEW_KEYS or self.shifted else _width(keys, fields))
+            return self.one_by_one(keys)
         together = packed(i in others for i in range(self.columns + self.shifted))
         return Picked(self._alone(differing), together, _width(keys, len(differing) + 1))
 

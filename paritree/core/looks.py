@@ -160,7 +160,7 @@ class Looks:
     def columns(self) -> Asks:
         """When no suspect is open: whose columns are still to be asked of whom, of the rows as they were last seen."""
         lacking = [s.key_digest for s in self.suspects.values() if s.fate is Fate.CONFIRMED and s.lacks_columns]
-        ask = replace(self._ask(lacking, lacking, several=1.0), read=False)
+        ask = replace(self._ask(lacking, lacking), picked=self._plan.one_by_one(len(lacking)), read=False)
         return dict.fromkeys(self.regions, ask) if lacking else {}
 
     def receive_columns(self, answers: Mapping[str, Sequence[Look]]) -> None:
@@ -185,10 +185,9 @@ class Looks:
             and (region not in s.versions or any(s.versions.values()))
         ]
 
-    def _ask(self, key_digests: Sequence[bytes], columns: Sequence[bytes], several: float | None = None) -> LookAsk:
+    def _ask(self, key_digests: Sequence[bytes], columns: Sequence[bytes]) -> LookAsk:
         sealed = {digest: self._sealed[digest] for digest in key_digests if digest in self._sealed}
-        differing, share = self._differing()
-        picked = self._plan.of_many(len(columns), differing, share if several is None else several) if columns else None
+        picked = self._plan.of_many(len(columns), *self._differing()) if columns else None
         return LookAsk(tuple(key_digests), sealed, frozenset(columns), picked)
 
     def _differing(self) -> tuple[set[int], float]:

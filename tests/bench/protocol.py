@@ -1,11 +1,12 @@
 """Bytes and rounds of whole sweeps as counted on the stream, beside what else could be done.
 
-    python tests/bench/protocol.py [--rows 1000000] [--columns 10] [--changed one|three|each] [--peer-rows 100000]
+    python tests/bench/protocol.py [--rows 1000000] [--columns 10] [--changed one|three|each|several] [--lost 40]
+                                   [--peer-rows 100000]
 
 Two regions whose indexes are made of random digests (no source, no scan); answers, codec, ledger, descent, both looks
 and column digests are the real ones, and what is found is checked against what was planted: 60 % of the differing rows
-are changed, 40 % are missing in one region. ``search`` is everything up to the differing keys, ``details`` what is said
-of them (both looks and columns included), all of it requests and answers of the region with most bytes.
+are changed, 40 % (``--lost``) are missing in one region. ``search`` is everything up to the differing keys, ``details``
+what is said of them (both looks and columns included), all of it requests and answers of the region with most bytes.
 
 Beside it, in the same run: a plain binary Merkle descent to leaves of 16 rows over the same messages, which finds the
 keys and no more; a list of all digests, 24 bytes a row; and reladiff over PostgreSQL with ``--peer-rows`` rows of ten
@@ -57,8 +58,9 @@ def check(report: Mapping[str, Any], sweep: Sweep, made: Planted, columns: Colum
     assert sweep.conclusion is not None
     found = {finding.key_digest: finding for finding in sweep.conclusion.findings}
     assert found.keys() == made.changed | made.missing, "found is not planted"
-    expected = {"one": 1, "three": 3, "each": 1}[columns.changed]
-    assert all(len(found[key].columns) == expected for key in made.changed), "other columns than planted"
+    names = profile_of(columns.count).row_columns
+    for key in made.changed:
+        assert set(found[key].columns) == {names[i] for i in columns.differing(key)}, "other columns than planted"
     assert report["summary"]["unknown"] == 0
 
 
@@ -84,8 +86,7 @@ def tree_bytes(agents: Mapping[str, SyntheticAgent], made: Planted, columns: Col
     return moved(tally) - tally.by_class[ByteClass.SKETCHES], rounds  # it needs no probe
 
 
-def bench(whole: Index, base: tuple[U8, U8], differences: int, columns: Columns) -> list[str]:
-    made = planted(*base, differences)
+def bench(whole: Index, base: tuple[U8, U8], made: Planted, columns: Columns) -> list[str]:
     with tempfile.TemporaryDirectory() as spool:
         indexes = {"whole": whole, "other": index_of(made.keys, made.rows, Path(spool) / "other")}
         agents = {name: SyntheticAgent(name, index, columns, made.changed) for name, index in indexes.items()}
@@ -93,7 +94,7 @@ def bench(whole: Index, base: tuple[U8, U8], differences: int, columns: Columns)
         in_tree, tree_rounds = tree_bytes(agents, made, columns)
     details = tally.by_class[ByteClass.DETAILS]
     return [
-        f"{differences:,}",
+        f"{len(made.changed) + len(made.missing):,}",
         str(rounds),
         form,
         f"{moved(tally) - details:,}",
@@ -136,14 +137,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--columns", type=int, default=10)
-    parser.add_argument("--changed", choices=("one", "three", "each"), default="one")
+    parser.add_argument("--changed", choices=("one", "three", "each", "several"), default="one")
+    parser.add_argument("--lost", type=int, default=40, help="percent of the differing rows that one region lacks")
     parser.add_argument("--differences", default="0,1,10,100,1000,10000,1%")
     parser.add_argument("--peer-rows", type=int, default=100_000, help="0: without reladiff")
     arguments = parser.parse_args()
     columns = Columns(arguments.columns, arguments.changed)
     print(
         f"{arguments.rows:,} rows of {columns.count} columns, two regions, bytes of the region with most; "
-        f"{columns.changed} column of a changed row differs. {machine()}",
+        f"{columns.changed} of a changed row's columns differ, "
+        f"{arguments.lost} % of the differing rows are missing in one region. {machine()}",
         f"reladiff: {arguments.peer_rows:,} rows in PostgreSQL, changed rows only.\n",
         sep="\n",
         flush=True,
@@ -158,7 +161,7 @@ def main() -> None:
         whole = index_of(*base, Path(spool) / "whole")
         print(table(HEAD, []), flush=True)
         for number in chosen:  # a line as soon as it is known: of many rows each takes a minute
-            row = [*bench(whole, base, number, columns), peers[number]]
+            row = [*bench(whole, base, planted(*base, number, arguments.lost), columns), peers[number]]
             print(table(HEAD, [row]).splitlines()[-1], flush=True)
 
 

@@ -63,13 +63,20 @@ KEYS = DatasetKeys.of(bytes(range(32)), SWEEP)
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """``count`` columns; of a changed row "one" or "three" differ, always the same, or any one in "each"."""
+    """``count`` columns; of a changed row "one" or "three" differ, always the same, any one in "each", or any three in
+    "several"."""
 
     count: int = 10
     changed: str = "one"
 
+    def differing(self, key_digest: bytes) -> frozenset[int]:
+        """The places of the columns that differ in a changed row."""
+        first = key_digest[-1] % (self.count - 1)
+        apart = {"one": (-first,), "three": (-first, 1 - first, 2 - first), "each": (0,), "several": (0, 1, 3)}
+        return frozenset(1 + (first + step) % (self.count - 1) for step in apart[self.changed])
+
     def digests(self, key_digest: bytes, row_digest: bytes, *, is_changed: bool) -> tuple[bytes, ...]:
-        own = {"one": {1}, "three": {1, 2, 3}, "each": {1 + key_digest[-1] % (self.count - 1)}}[self.changed]
+        own = self.differing(key_digest)
         words = [key_digest + (row_digest if is_changed and i in own else b"") for i in range(self.count)]
         return tuple(hashlib.blake2b(word, digest_size=8, salt=bytes([i])).digest() for i, word in enumerate(words))
 
@@ -159,11 +166,11 @@ def digests(rows: int) -> tuple[U8, U8]:
     return keys, digests
 
 
-def planted(keys: U8, rows: U8, differences: int) -> Planted:
-    """A copy of which so many rows deviate: 60 % are changed, 40 % are missing."""
+def planted(keys: U8, rows: U8, differences: int, lost_percent: int = 40) -> Planted:
+    """A copy of which so many rows deviate: by default 60 % are changed, 40 % are missing."""
     chance = np.random.default_rng(differences)
     at = chance.choice(len(keys), differences, replace=False)
-    edits, gone = at[: differences * 6 // 10], at[differences * 6 // 10 :]
+    edits, gone = np.split(at, [differences * (100 - lost_percent) // 100])
     mine = rows.copy()
     mine[edits] = chance.integers(0, 256, (len(edits), 16), np.uint8)
     kept = np.ones(len(keys), bool)
