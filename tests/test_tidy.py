@@ -51,6 +51,8 @@ CORE_EXCEPTIONS = {
     # Loads them late and once, whichever thread asks first.
     "paritree.core.fast.warming": {"importlib", "sys", "threading"},
     "paritree.core.loading": {"gc"},
+    # Imports it late.
+    "paritree.core.compute": {"importlib"},
 }
 LAYERS = {
     "paritree.core": {"paritree.core"},

@@ -12,10 +12,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from edge_agent.connectors.contract import REJECTS, REJECTS_TYPE
 from edge_agent.connectors.names import absent
+from paritree.core import compute as pc
 from paritree.core.errors import ConfigError
 from paritree.core.profile import Binding, BoundColumn
 from paritree.core.schema import TableSchema

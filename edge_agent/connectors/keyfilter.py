@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from edge_agent.connectors.spellings import SPELLINGS
+from paritree.core import compute as pc
 from paritree.core.canonical import encode
 from paritree.core.carrier import plain_values
 from paritree.core.errors import DeadLetter

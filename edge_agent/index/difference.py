@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from edge_agent.index.entries import Entries, Ints
+from paritree.core import compute as pc
 from paritree.core.leaves import U64
 
 

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from paritree.core import compute as pc
 from paritree.core.canonical.times import Nanos
 from paritree.core.errors import DeadLetter, InvariantBroken
 from paritree.core.textual import parse_text

@@ -13,9 +13,9 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from paritree.core import compute as pc
 from paritree.core.canonical import encoder
 from paritree.core.canonical.times import DAY_US, INT64_MAX, INT64_MIN
 from paritree.core.carrier import plain_values

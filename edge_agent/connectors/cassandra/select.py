@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Final
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from edge_agent.connectors import columns
 from edge_agent.connectors.cassandra.cqltype import CqlType
@@ -17,6 +16,7 @@ from edge_agent.connectors.cassandra.keys import unaskable
 from edge_agent.connectors.cassandra.pages import Statement
 from edge_agent.connectors.cassandra.schema import Table, describe
 from edge_agent.connectors.cassandra.session import Session
+from paritree.core import compute as pc
 from paritree.core.errors import ConfigError, SourceError
 from paritree.core.profile import Binding
 

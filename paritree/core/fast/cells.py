@@ -17,9 +17,9 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from paritree.core import compute as pc
 from paritree.core.fast.plan import address_of, normal
 from paritree.core.types import LogicalType
 

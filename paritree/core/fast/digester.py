@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from paritree.core import compute as pc
 from paritree.core.canonical import Encoder, RowEncoder, encoder
 from paritree.core.canonical.pack import array_header
 from paritree.core.carrier import plain_values

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from paritree.core import compute as pc
 from paritree.core import placed
 from paritree.core.errors import InvariantBroken
 from paritree.core.fast import layout as at
