@@ -8,6 +8,7 @@ import secrets
 import tempfile
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -116,15 +117,21 @@ def describe(targets: Sequence[Target]) -> tuple[dict[str, TableSchema], dict[st
     """The schemas of the regions that answer, and why the others do not. Raises ConfigError for absent tables."""
     schemas: dict[str, TableSchema] = {}
     unreachable: dict[str, str] = {}
-    for target in targets:
+    with ThreadPoolExecutor(len(targets)) as pool:  # all at the same time: each answers as fast as it can
+        asked = [(target, pool.submit(_asked, target)) for target in targets]
+    for target, answer in asked:
         try:
-            with connect(target.source) as connector:
-                schemas[target.region] = described(connector, target)
+            schemas[target.region] = answer.result()
         except SourceError as error:
             unreachable[target.region] = str(error)
         except ConfigError as error:
             raise of_region(target, error) from None
     return schemas, unreachable
+
+
+def _asked(target: Target) -> TableSchema:
+    with connect(target.source) as connector:
+        return described(connector, target)
 
 
 def of_region(target: Target, error: ConfigError) -> ConfigError:
