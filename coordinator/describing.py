@@ -101,9 +101,13 @@ def described_watch(dataset: Dataset, windows: Windows, row: WatchRow | None) ->
         "dataset": dataset.name,
         "window_s": windows.window_s,
         "late_s": windows.late_s,
+        "idle_s": windows.idle_s,
         "verified_through": _end(row.mark.verified if row else None),
         "checking": _end(row.mark.opened if row else None),
         "open_findings": row.open_findings if row else 0,
+        "events_waiting": sum(row.events.waiting.values()) if row else 0,
+        "late_events": row.events.late if row else 0,
+        "late_last": instant(_moment(row.events.late_at)) if row else None,
         "regions": regions,
         "windows": [_window(one) for one in row.windows] if row else [],
     }
@@ -117,11 +121,16 @@ def _window(row: WindowRow) -> dict[str, Any]:
         "verified": row.verified,
         "sweep_id": row.sweep_id,
         "decided_at": instant(row.decided_at),
+        "events": row.outcome.get("events", 0),
         "reasons": row.outcome.get("reasons", {}),
         "new_total": row.outcome.get("new_total", 0),
         "ended_total": row.outcome.get("ended_total", 0),
         "new": row.outcome.get("new", []),
     }
+
+
+def _moment(at_s: float | None) -> datetime | None:
+    return None if at_s is None else datetime.fromtimestamp(at_s, UTC)
 
 
 def _end(end_s: int | None) -> str | None:

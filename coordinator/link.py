@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import OrderedDict, deque
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 
 from paritree.core import limits
 from paritree.core.errors import PeerError
@@ -31,7 +31,14 @@ from paritree.core.messages import (
 )
 from paritree.wire import codec
 from paritree.wire.answer import AnswerCheck
-from paritree.wire.frames import Cancel, Welcome
+from paritree.wire.frames import Cancel, Notice, Welcome
+
+OnNotice = Callable[[str, Notice], None]
+"""Hears of the region that tells, and what."""
+
+
+def _unheard(*_: object) -> None:
+    """Nobody asked for notices."""
 
 
 class ConnectionCut(PeerError):
@@ -86,15 +93,17 @@ class Inbox:
 class Connection:
     """One stream of one agent: what is to be written, and who waits for what is read."""
 
-    def __init__(self, ledger: ByteLedger) -> None:
+    def __init__(self, ledger: ByteLedger, notice: Callable[[Notice], None] = _unheard) -> None:
+        """``notice`` is given what the agent tells unasked."""
         self.ledger = ledger
+        self._notice = notice
         self.ended = asyncio.Event()
         self.outgoing: asyncio.Queue[tuple[bytes, ByteClass, str]] = asyncio.Queue(limits.EXCHANGES_OPEN_MAX)
         self._inboxes: dict[tuple[str, int], Inbox] = {}
 
-    def welcome(self, coordinator: str) -> None:
-        """Say welcome; the first message of every stream."""
-        data = codec.encode_to_agent(Welcome(coordinator))
+    def welcome(self, coordinator: str, watched: tuple[str, ...] = ()) -> None:
+        """Say welcome, the first message of every stream, and of which datasets notices are wanted."""
+        data = codec.encode_to_agent(Welcome(coordinator, watched=watched))
         self.outgoing.put_nowait((data, ByteClass.CONTROL, CONNECTION))
 
     async def send(self, request: Request) -> Inbox:
@@ -132,6 +141,9 @@ class Connection:
             raise
         if not isinstance(message, Reply):
             self.ledger.count_sent(ByteClass.CONTROL, len(data))
+            if isinstance(message, Notice):
+                self._notice(message)
+                return
             raise PeerError("the agent said hello twice")
         inbox = self._inboxes.get((message.sweep_id, message.exchange))
         known = inbox is not None or self.ledger.knows(message.sweep_id)
@@ -154,11 +166,12 @@ class Connection:
 class GrpcLink:
     """A RegionLink over whatever connection the region's agent has at the moment."""
 
-    def __init__(self, hello: Hello, exchanges: Iterator[int], fence: int = 0) -> None:
+    def __init__(self, hello: Hello, exchanges: Iterator[int], fence: int = 0, on_notice: OnNotice = _unheard) -> None:
         """``exchanges`` gives numbers that no exchange of this coordinator has had, restarts included.
 
         ``fence`` is the coordinator's fencing token, which every request carries.
         """
+        self._on_notice = on_notice
         self._exchanges = exchanges
         self._fence = fence
         self._cut: OrderedDict[tuple[str, bytes], int] = OrderedDict()
@@ -189,7 +202,7 @@ class GrpcLink:
                 )
             self._connection.end("the agent has connected anew")
         self.hello = hello
-        self._connection = Connection(self.ledger)
+        self._connection = Connection(self.ledger, lambda notice: self._on_notice(self.region, notice))
         return self._connection
 
     def close(self, reason: str) -> None:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Collection
 from contextlib import aclosing
 
-from coordinator.link import Connection, GrpcLink, exchange_numbers
+from coordinator.link import Connection, GrpcLink, OnNotice, exchange_numbers
 from paritree.core.errors import PeerError
 from paritree.core.ledger import ByteLedger
 from paritree.core.messages import Hello, ReplyBody, RequestBody
@@ -49,10 +49,21 @@ class AwayLink:
 class Regions:
     """One link a region. ``first_exchange`` is random below 2^62; ``on_hello`` hears of every agent that connects.
 
-    ``fence`` is the coordinator's fencing token, which every request carries.
+    ``fence`` is the coordinator's fencing token, which every request carries. ``on_notice`` hears when one of the
+    datasets ``watched`` has changed in a region.
     """
 
-    def __init__(self, first_exchange: int, on_hello: OnHello | None = None, *, fence: int = 0) -> None:
+    watched: Collection[str] = ()
+
+    def __init__(
+        self,
+        first_exchange: int,
+        on_hello: OnHello | None = None,
+        *,
+        fence: int = 0,
+        on_notice: OnNotice = lambda _region, _notice: None,
+    ) -> None:
+        self._on_notice = on_notice
         self._fence = fence
         self._exchanges = exchange_numbers(first_exchange)
         self._on_hello = on_hello
@@ -105,7 +116,8 @@ class Regions:
             raise PeerError(self._closed, retryable=True)
         link = self._links.get(hello.region)
         if link is None:
-            link = self._links[hello.region] = GrpcLink(hello, self._exchanges, self._fence)
+            link = GrpcLink(hello, self._exchanges, self._fence, self._on_notice)
+            self._links[hello.region] = link
         connection = link.connect(hello)
         if self._on_hello is not None:
             self._on_hello(hello)

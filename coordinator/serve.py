@@ -22,6 +22,7 @@ from coordinator.keeping import Keeper
 from coordinator.letters import DeadLetters
 from coordinator.presence import Presence
 from coordinator.regions import Regions
+from coordinator.roots import Roots
 from coordinator.runner import LinkRunner
 from coordinator.setting import Setting
 from coordinator.store import Fenced, Store
@@ -77,8 +78,11 @@ def windows_of(config: CoordinatorConfig, datasets: Mapping[str, Dataset]) -> di
     """The datasets that are validated continuously. Raises ConfigError for one that there is not."""
     for name in config.watch:
         if name not in datasets:
-            raise ConfigError(f"{config.file}: watch: there is no dataset '{name}'", next_step=near(name, datasets))
-    return {name: Windows(one.window_s, one.late_s) for name, one in config.watch.items()}
+            raise ConfigError(
+                f"{config.file}: watch.{name}: {config.datasets} has no dataset '{name}'",
+                next_step=near(name, datasets) or "declare the dataset there, or remove the table",
+            )
+    return {name: Windows(one.window_s, one.late_s, one.idle_s) for name, one in config.watch.items()}
 
 
 async def _serve(config: CoordinatorConfig, tls: Tls, datasets: dict[str, Dataset], store: Store) -> int:
@@ -88,9 +92,15 @@ async def _serve(config: CoordinatorConfig, tls: Tls, datasets: dict[str, Datase
     def notice(hello: Hello) -> None:
         presence.notice(hello)
         breakers.connected(hello.region, hello.instance)
+        watcher.connected(hello)
 
     # Exchange numbers must not repeat those of an earlier process, which agents may remember.
-    regions = Regions(random.SystemRandom().getrandbits(61), notice, fence=store.token)
+    regions = Regions(
+        random.SystemRandom().getrandbits(61),
+        notice,
+        fence=store.token,
+        on_notice=lambda region, told: watcher.notice(region, told),
+    )
     presence = Presence(store, lambda: {name: link.hello for name, link in regions.links.items()})
     runner = LinkRunner(
         lambda names: regions.wait_for(names, config.connect_wait_s),
@@ -104,7 +114,8 @@ async def _serve(config: CoordinatorConfig, tls: Tls, datasets: dict[str, Datase
     setting = replace(setting_of(config, store, breakers, datasets), returned=regions.returned)
     control = Control(store, aftermath, datasets, presence.connected, setting=setting)
     control.jobs.failed = aftermath.failed
-    control.watched = windows_of(config, datasets)
+    control.watched = regions.watched = windows_of(config, datasets)
+    watcher = Watcher(store, control, datasets, Roots(lambda: regions.links, config.exchange_timeout_s))
 
     def operator(context: Context) -> str:
         return operator_of(context, domain).name
@@ -113,9 +124,7 @@ async def _serve(config: CoordinatorConfig, tls: Tls, datasets: dict[str, Datase
     server = Server(regions, tls, trust_domain=domain, name=domain, handlers=[handler], unreadable=letters.unreadable)
     await server.start(config.listen)
     stopped: asyncio.Future[signal.Signals] = asyncio.get_running_loop().create_future()
-    keeping = asyncio.gather(
-        presence.run(), Keeper(store, control.jobs, config.store.lease_s).run(), Watcher(store, control, datasets).run()
-    )
+    keeping = asyncio.gather(presence.run(), Keeper(store, control.jobs, config.store.lease_s).run(), watcher.run())
     overtaken = asyncio.create_task(control.jobs.overtaken.wait())
     waiting: set[asyncio.Future[Any]] = {stopped, keeping, overtaken}
     try:

@@ -111,7 +111,8 @@ class Server:
             await abort(context, error)
             return
         link.ledger.count_sent(ByteClass.CONTROL, size)
-        connection.welcome(self._name)
+        offered = {offer.dataset for offer in hello.datasets if offer.tells}
+        connection.welcome(self._name, tuple(name for name in self._regions.watched if name in offered))
         _log.info("agent_connected", region=hello.region, agent=hello.agent)
         try:
             await _carry(context, connection, self._unreadable, str(agent.uri))

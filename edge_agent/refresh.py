@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from edge_agent.build import Copy
 from edge_agent.connections import connections_of
-from edge_agent.connectors.changes import KEYS_MAX, ChangeBatch, ChangeSource, Mark, RescanNeeded
+from edge_agent.connectors.changes import KEYS_MAX, ChangeBatch, ChangeSource, Mark, RescanNeeded, Span
 from edge_agent.connectors.contract import LOOKUP_KEYS, Connector, Position
 from edge_agent.digesters import open_digester
 from edge_agent.index.changes import Changes, Reached, Refreshable
@@ -40,7 +40,8 @@ class Refreshed:
     """What one refresh did: changes that the source told, keys that were read again, rows that differed in the index.
 
     ``wall_s`` is seconds. ``reached`` is what the index says now; ``point`` that it is the table at exactly that
-    position, as it is where nothing was read again after the proof was asked for.
+    position, as it is where nothing was read again after the proof was asked for. ``span_s``: when the changes were
+    committed, where the source says so.
     """
 
     changes: int
@@ -49,6 +50,7 @@ class Refreshed:
     wall_s: float
     reached: Reached
     point: bool
+    span_s: Span | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,17 +111,21 @@ class Refresher:
         proven = proven and self._source.proves
         began, as_of = time.perf_counter(), self._clock() if proven else None
         changes = keys = moved = 0
+        spans: list[Span] = []
         with ThreadPoolExecutor(1, "paritree-told") as telling, ThreadPoolExecutor(READERS, "paritree-read") as reading:
             told = self._told(mark_of(self._index.reached), proven=proven, keys_max=keys_max)
             try:
                 for batch, found in self._read(told, telling, reading):
                     moved += self._take_over(batch, found, as_of)
                     changes, keys = changes + batch.changes, keys + (0 if found is None else len(found))
+                    spans = joined(spans, batch.span_s)
                     if batch.mark is not None:
                         telling.submit(self._source.acknowledge, batch.mark).result()
             finally:
                 telling.submit(told.close).result()
-        return Refreshed(changes, keys, moved, time.perf_counter() - began, self._index.reached, proven and not keys)
+        span_s = spans[0] if spans else None
+        wall_s, reached = time.perf_counter() - began, self._index.reached
+        return Refreshed(changes, keys, moved, wall_s, reached, proven and not keys, span_s)
 
     def _told(self, since: Mark, *, proven: bool, keys_max: int) -> Generator[Told, None, None]:
         """What the source tells, with each batch's keys digested."""
@@ -208,6 +214,12 @@ class Refresher:
                 for batch in self._connector.lookup(self._copy.binding, values[first : first + LOOKUP_KEYS]):
                     yield self._digested(batch)
         self._settle(locators)
+
+
+def joined(spans: list[Span], more: Span | None) -> list[Span]:
+    """The one span over all, or none."""
+    every = spans if more is None else [*spans, more]
+    return [(min(one[0] for one in every), max(one[1] for one in every))] if every else []
 
 
 def _key_profile(profile: Profile) -> Profile:

@@ -83,8 +83,10 @@ class ShardRescan:
         *,
         rate_rows_s: float = RATE_ROWS_S,
         clock: Callable[[], float] = time.time,
+        told: Callable[[int], None] = lambda _: None,
     ) -> None:
-        """``rate_rows_s`` bounds what is read in the background."""
+        """``rate_rows_s`` bounds what is read in the background; ``told`` hears how many rows were found other."""
+        self._told = told
         self.by_version = connector_class(copy.source.url).rescans == "version"
         self._copy = copy
         self._index = index
@@ -126,6 +128,7 @@ class ShardRescan:
                 else:
                     moved = self._one_by_one(results, plan)
                     demand_same_schema()
+        self._told(max(moved.added, moved.removed))
         if due or dropped:
             self._settle(letters)
         shards = len(self._index.view().state.scanned)
@@ -148,7 +151,8 @@ class ShardRescan:
             due = self._old(self._state(), plan, age_s)[:1]
             with SerialExecutor() as running, self._written() as written:
                 results = self._results(copy, connector, running, due, written, lambda _: None, letters)
-                self._one_by_one(results, plan)
+                moved = self._one_by_one(results, plan)
+        self._told(max(moved.added, moved.removed))
         self._settle(letters)
         return bool(due)
 

@@ -18,6 +18,7 @@ from edge_agent.connectors.registry import connector_class
 from edge_agent.executors import DaskOptions, Executor, SharedExecutor, open_executor
 from edge_agent.index.rest import RestKey
 from edge_agent.letters.desk import LetterDesk
+from edge_agent.notices import Notices
 from edge_agent.pace import Throttle
 from edge_agent.policy import Policy
 from edge_agent.service import Service
@@ -55,14 +56,15 @@ def run_agent(config: AgentConfig) -> int:
     tls = agent_tls(config)
     copies = copies_of(config)
     _compile(copies)
+    notices = Notices()
     with (
         held_spool(config.spool),
         SharedExecutor(executor_of(config)) as shared,
-        warm_indexes(config, copies) as indexes,
+        warm_indexes(config, copies, notices) as indexes,
     ):
         desk = desk_of(config, copies, shared.lend)
         service = service_of(config, copies, shared.lend, desk, indexes)
-        return asyncio.run(_serve(service, desk, indexes, config, tls))
+        return asyncio.run(_serve(service, desk, indexes, notices, config, tls))
 
 
 def _compile(copies: Mapping[str, Copy]) -> None:
@@ -227,10 +229,17 @@ def executor_of(config: AgentConfig) -> Callable[[], Executor]:
 
 
 async def _serve(
-    service: Service, desk: LetterDesk, indexes: Mapping[str, WarmIndex], config: AgentConfig, tls: Tls
+    service: Service,
+    desk: LetterDesk,
+    indexes: Mapping[str, WarmIndex],
+    notices: Notices,
+    config: AgentConfig,
+    tls: Tls,
 ) -> int:
     address, leading = Address.parse(config.coordinator.address), leading_of(config)
-    session = AgentSession(service, address, tls, rng=random.Random(), leading=leading, unreadable=desk.unreadable)
+    session = AgentSession(
+        service, address, tls, rng=random.Random(), leading=leading, unreadable=desk.unreadable, notices=notices
+    )
     stopped: asyncio.Future[signal.Signals] = asyncio.get_running_loop().create_future()
     _log.info("agent started", region=config.region, agent=config.name, datasets=len(service.hello().datasets))
     running = asyncio.create_task(session.run())

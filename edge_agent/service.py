@@ -19,6 +19,7 @@ from edge_agent.kept import Kept, discard
 from edge_agent.letters.desk import LetterDesk
 from edge_agent.letters.sweep import SchemaDrift, SweepLetters
 from edge_agent.merged import merged_note
+from edge_agent.offering import AGE_S_MAX, offers, refused, rooted
 from edge_agent.opened import Cancelled, Fences, OpenSweep, begun_with
 from edge_agent.parts import list_parts, node_parts, reveal_parts, sketch_parts
 from edge_agent.policy import Policy
@@ -37,9 +38,9 @@ from paritree.core.messages import (
     AskLetters,
     AskLists,
     AskReveal,
+    AskRoot,
     AskSketch,
     Begin,
-    DatasetOffer,
     End,
     Ended,
     Header,
@@ -65,8 +66,6 @@ SWEEP_IDLE_S: Final = 1_800.0
 BUSY_S: Final = 10.0
 """After which a coordinator may ask an agent again that has as many sweeps open as it may."""
 FENCED: Final = Refusal(RefusalCode.FENCED, "another coordinator drives this sweep")
-AGE_S_MAX: Final = 1e9
-"""An index whose age nobody knows, as the clock was set back, is older than any limit; infinity is not on the wire."""
 _log = structlog.get_logger("paritree.agent")
 
 
@@ -113,11 +112,7 @@ class Service:
 
     def hello(self) -> Hello:
         """Who this agent is and what it serves."""
-        offers = tuple(
-            DatasetOffer(name, copy.profile.profile_id, CANONICAL_VERSION, copy.keys.key_id)
-            for name, copy in self._copies.items()
-        )
-        return Hello(self._region, self._agent, self._instance, offers)
+        return Hello(self._region, self._agent, self._instance, offers(self._copies, self._warm))
 
     async def handle(self, request: Request) -> AsyncIterator[ReplyBody]:
         """Answer one request; see ``AgentService.handle``."""
@@ -135,6 +130,10 @@ class Service:
             return
         if isinstance(body, AskLetters):
             async for part in self._letters(body, request.timeout_s):
+                yield part
+            return
+        if isinstance(body, AskRoot):
+            async for part in rooted(request, body, self._copies, self._warm):
                 yield part
             return
         sweep = self._sweeps.get(request.sweep_id) or await self._reopened(request)
@@ -208,16 +207,9 @@ class Service:
         yield await asyncio.to_thread(self._ready, sweep, built)
 
     def _open(self, sweep_id: str, begin: Begin) -> OpenSweep | Refusal:
-        copy = self._copies.get(begin.dataset)
-        if copy is None:
-            return Refusal(RefusalCode.UNKNOWN_DATASET, f"this agent has no dataset '{begin.dataset}'")
-        if begin.profile_id != copy.profile.profile_id:
-            return Refusal(
-                RefusalCode.PROFILE_DIFFERS,
-                "this agent's profile of the dataset is another one; give both sides the same datasets file",
-            )
-        if begin.canonical_version != CANONICAL_VERSION:
-            return Refusal(RefusalCode.CANONICAL_DIFFERS, f"this agent has canonical version {CANONICAL_VERSION}")
+        if (refusal := refused(self._copies, begin)) is not None:
+            return refusal
+        copy = self._copies[begin.dataset]
         header = Header(begin.dataset, copy.profile.profile_id, CANONICAL_VERSION, copy.keys.key_id, sweep_id)
         part = narrowed(copy, header, self._scopes.get(begin.dataset, {}), begin)
         if isinstance(part, Refusal):

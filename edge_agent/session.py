@@ -17,10 +17,11 @@ import grpc.aio
 import structlog
 
 from edge_agent.exchanges import Exchanges
+from edge_agent.notices import Notices
 from edge_agent.tunnel import Leading, straight
 from paritree.core import limits
 from paritree.core.errors import InvariantBroken, ParitreeError, PeerError
-from paritree.core.ledger import ByteLedger
+from paritree.core.ledger import CONNECTION, ByteLedger
 from paritree.core.messages import PROTOCOL_VERSION, ByteClass, Request, byte_class
 from paritree.tls import Tls
 from paritree.wire import codec
@@ -56,11 +57,13 @@ class AgentSession:
         keepalive_s: float = limits.KEEPALIVE_S,
         leading: Leading = straight,
         unreadable: Callable[[bytes, str], None] = _forgotten,
+        notices: Notices | None = None,
     ) -> None:
         """``leading`` tells where to dial for ``address``: a tunnel's end, or the address itself. ``unreadable`` is
         given what could not be read, and why, in a worker thread.
 
-        ``rng`` draws the pauses between dials, ``sleep`` waits them, ``now`` gives monotonic seconds.
+        ``notices`` are sent as they come. ``rng`` draws the pauses between dials, ``sleep`` waits them, ``now`` gives
+        monotonic seconds.
         """
         self._service = service
         self._address = address
@@ -71,6 +74,7 @@ class AgentSession:
         self._keepalive_s = keepalive_s
         self._leading = leading
         self._unreadable = unreadable
+        self._notices = notices or Notices()
         self._exchanges = Exchanges(service)
         self.ledger = ByteLedger()
         self.connected = asyncio.Event()
@@ -143,21 +147,29 @@ class AgentSession:
                 first = await self._read(call)
         except TimeoutError:
             raise PeerError(f"no welcome within {limits.HELLO_TIMEOUT_S:g} s", retryable=True) from None
-        _require_welcome(first)
+        self._notices.watch(_welcomed(first).watched)
         self.connected.set()
         _log.info("connected", coordinator=str(self._address))
         outbox = _Outbox(call, self.ledger)
         writer = asyncio.create_task(outbox.run())
         reader = asyncio.create_task(self._serve(call, outbox))
+        teller = asyncio.create_task(self._tell(outbox))
+        tasks = (reader, writer, teller)
         try:
-            done, _ = await asyncio.wait([reader, writer], return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
         finally:
             self._exchanges.detach(outbox)
-            for task in (reader, writer):
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(reader, writer, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _tell(self, outbox: _Outbox) -> None:
+        """Say, unasked, what has changed. One that is lost with the connection is made good by the next one."""
+        while True:
+            notice = await self._notices.next()
+            await outbox.put(Part(codec.encode_from_agent(notice), ByteClass.CONTROL, last=True), CONNECTION)
 
     async def _serve(self, call: Call, outbox: _Outbox) -> None:
         while True:
@@ -196,7 +208,8 @@ class AgentSession:
         return message
 
 
-def _require_welcome(message: ToAgent) -> None:
+def _welcomed(message: ToAgent) -> Welcome:
+    """Raises PeerError for what is no welcome to us."""
     if not isinstance(message, Welcome):
         raise PeerError("the coordinator did not begin with a welcome", retryable=True)
     if message.protocol != PROTOCOL_VERSION:
@@ -204,6 +217,7 @@ def _require_welcome(message: ToAgent) -> None:
             f"the coordinator speaks protocol {message.protocol}, this agent {PROTOCOL_VERSION}",
             next_step="run the same paritree version on both sides",
         )
+    return message
 
 
 class _Outbox:

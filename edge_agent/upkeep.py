@@ -11,6 +11,7 @@ from edge_agent.build import Copy
 from edge_agent.connectors.contract import Connector
 from edge_agent.connectors.registry import connector_class
 from edge_agent.letters.store import FILE, LetterStore
+from edge_agent.notices import Notices
 from edge_agent.pace import SHARD_S_MAX
 from edge_agent.spool import index_folder
 from edge_agent.topic.following import demand_topic, topic_of
@@ -26,13 +27,17 @@ def follower(config: AgentConfig) -> str:
 
 
 @contextmanager
-def warm_indexes(config: AgentConfig, copies: Mapping[str, Copy]) -> Iterator[dict[str, WarmIndex]]:
-    """The indexes of the datasets that are followed, by dataset. Raises ConfigError."""
+def warm_indexes(
+    config: AgentConfig, copies: Mapping[str, Copy], notices: Notices | None = None
+) -> Iterator[dict[str, WarmIndex]]:
+    """The indexes of the datasets that are followed, by dataset; ``notices`` tell of changes. Raises ConfigError."""
     with ExitStack() as opened:
-        yield {name: opened.enter_context(warm_index(config, copies, name)) for name in config.refresh}
+        yield {name: opened.enter_context(warm_index(config, copies, name, notices)) for name in config.refresh}
 
 
-def warm_index(config: AgentConfig, copies: Mapping[str, Copy], dataset: str) -> WarmIndex:
+def warm_index(
+    config: AgentConfig, copies: Mapping[str, Copy], dataset: str, notices: Notices | None = None
+) -> WarmIndex:
     """One of them. Raises ConfigError for a dataset that the agent has not, or whose engine tells no changes."""
     if dataset not in copies:
         raise ConfigError(
@@ -69,7 +74,7 @@ def warm_index(config: AgentConfig, copies: Mapping[str, Copy], dataset: str) ->
         rescan_rows_s=said.rescan_rows_s if said.changes == "rescan" else 0.0,
     )
     demand_topic(following.topic, copy.binding)
-    return WarmIndex(copy, index_folder(config.spool, dataset), following)
+    return WarmIndex(copy, index_folder(config.spool, dataset), following, notices)
 
 
 async def keep_up(indexes: Mapping[str, WarmIndex]) -> None:

@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, Self
 
@@ -28,7 +28,8 @@ from edge_agent.connected import Connected
 from edge_agent.connectors.changes import ChangeSource, Mark, RescanNeeded
 from edge_agent.connectors.contract import Position
 from edge_agent.connectors.registry import connector_class
-from edge_agent.executors import Executor
+from edge_agent.executors import Executor, SerialExecutor
+from edge_agent.following import Following as Following
 from edge_agent.index.changes import Reached
 from edge_agent.index.compaction import compact
 from edge_agent.index.durable import DurableIndex
@@ -36,18 +37,17 @@ from edge_agent.index.letters import dead_letters
 from edge_agent.index.manifest import Unusable
 from edge_agent.kept import Kept
 from edge_agent.letters.refreshed import REFRESH
-from edge_agent.letters.store import LetterStore
 from edge_agent.letters.sweep import SweepLetters
+from edge_agent.notices import EVERY_S, Notices
 from edge_agent.refresh import Refreshed, reached_of
 from edge_agent.rescan import ShardRescan
 from edge_agent.resumption import Lasts
-from edge_agent.topic.changes import Topic
 from edge_agent.wholescan import DOUBT, INTERRUPTED, WholeScan, identity_of, mark_of
 from paritree.core.errors import ConfigError, InvariantBroken, ParitreeError, SourceError
 from paritree.core.messages import ANY_AGE, Freshness, Progress
 
-INTERVAL_S: Final = 5.0
-"""Between two refreshes in the background, unless told otherwise."""
+LENT_S_MAX: Final = 30.0
+"""How long whoever asks for a root waits for what is done with the index meanwhile."""
 DUTY_MAX: Final = 0.1
 """Share of the time that refreshing in the background may take: after a long one comes a long pause."""
 Opening = Callable[[], AbstractContextManager[Executor]]
@@ -55,38 +55,14 @@ Telling = Callable[[Progress], None]
 _log = structlog.get_logger("paritree.agent")
 
 
-@dataclass(frozen=True, slots=True)
-class Following:
-    """How a dataset's changes are followed: who does (region and agent), and how often in the background, in seconds.
-
-    ``name`` "": nobody tells changes; then the index is used up to an age of ``max_age_s`` by sweeps that do not say.
-    ``check_interval_s`` lies between two pieces of the self-check; 0: there is none. ``letters`` keeps the dead letters
-    of changed rows. ``topic``: changes are told there; what it proves is as old as ``max_age_s`` at most, too.
-    ``rescan_rows_s``: shards are scanned again by themselves, in the background so many rows a second.
-    """
-
-    name: str
-    interval_s: float = INTERVAL_S
-    letters: LetterStore | None = None
-    max_age_s: float = 3_600.0
-    check_interval_s: float = 60.0
-    topic: Topic | None = None
-    rescan_rows_s: float = 0.0
-
-    @property
-    def proves(self) -> bool:
-        """Whether a refresh takes over everything that was committed by then, provably."""
-        return bool(self.name) and self.topic is None
-
-
 class WarmIndex:
     """One dataset's durable index and its change source. Thread-safe; close it after use."""
 
-    def __init__(self, copy: Copy, folder: Path, following: Following) -> None:
-        """Raises ConfigError where another process has the folder."""
+    def __init__(self, copy: Copy, folder: Path, following: Following, notices: Notices | None = None) -> None:
+        """``notices`` tell of what has changed. Raises ConfigError where another process has the folder."""
         self.copy = copy
-        self.interval_s = following.interval_s
         self._following = following
+        self._notices = notices or Notices()
         self._busy = threading.Lock()
         self._tending = threading.Lock()
         self._index = DurableIndex.open(folder, identity_of(copy), key=copy.rest_key, digester=copy.digester)
@@ -98,7 +74,18 @@ class WarmIndex:
         self._check = SelfCheck(copy, self._index, self._catch_up if following.proves else None)
         self._checked_at = time.monotonic()
         rate_rows_s = following.rescan_rows_s
-        self._rescan = ShardRescan(copy, self._index, rate_rows_s=rate_rows_s) if rate_rows_s else None
+        self._rescan = ShardRescan(copy, self._index, rate_rows_s=rate_rows_s, told=self._note) if rate_rows_s else None
+
+    @property
+    def tells(self) -> bool:
+        """Whether changes are noticed between sweeps, and noted as they are."""
+        return bool(self._following.name)
+
+    @property
+    def interval_s(self) -> float:
+        """Seconds between two refreshes in the background: few where the coordinator wants to know of changes."""
+        said, watched = self._following.interval_s, self._notices.watches(self.copy.profile.dataset)
+        return min(said, EVERY_S) if watched and self.tells else said
 
     def built(
         self, executor: Opening, spool: Path, progress: Telling, letters: SweepLetters, freshness: Freshness = ANY_AGE
@@ -134,6 +121,17 @@ class WarmIndex:
             if self._index.why_not or self._index.view().state.sums_file == before:
                 raise SourceError(f"the index stays as it was: {'; '.join(built.notes)}", retryable=True)
             return built
+
+    def rooted(self, max_age_s: float) -> Built:
+        """The index, no older than that, without a scan. Raises RescanNeeded, Unusable and what a refresh raises."""
+        began = time.monotonic()
+        if not self._busy.acquire(timeout=LENT_S_MAX):
+            raise SourceError("the index is in use, which takes long", retryable=True)
+        try:
+            letters = SweepLetters(self._following.letters, self.copy.profile, self.copy.keys, REFRESH)
+            return self._fresh(began, Freshness(max_age_s, rescan=False), letters, SerialExecutor, lambda _: None)
+        finally:
+            self._busy.release()
 
     def _fresh(
         self, began: float, freshness: Freshness, letters: SweepLetters, executor: Opening, progress: Telling
@@ -268,14 +266,23 @@ class WarmIndex:
         self._index.view()  # there is one, or Unusable
         fresh = self._connected is None
         try:
-            return self._open().refresher.refresh(proven=proven)
+            return self._taken_over(proven=proven)
         except RescanNeeded:
             raise
         except SourceError as error:
             self._disconnect()
             if fresh or not error.retryable:
                 raise
-        return self._open().refresher.refresh(proven=proven)
+        return self._taken_over(proven=proven)
+
+    def _taken_over(self, *, proven: bool) -> Refreshed:
+        done = self._open().refresher.refresh(proven=proven)
+        self._note(done.moved, done.span_s)
+        return done
+
+    def _note(self, keys: int, span_s: tuple[float, float] | None = None) -> None:
+        """So many keys have other rows in the index than before."""
+        self._notices.note(self.copy.profile.dataset, keys, span_s, self._index.reached.position.text)
 
     def _scanned(self, executor: Opening, spool: Path, progress: Telling, letters: SweepLetters, why: str) -> Built:
         """Follow from now on, scan, install."""
@@ -328,10 +335,13 @@ class WarmIndex:
             raise InvariantBroken("a whole scan makes no index")
         reached = Reached(built.position) if mark is None else reached_of(mark, point=False, as_of=None)
         doubt = (INTERRUPTED, DOUBT) if built.resumed and self._following.proves else None
+        before = None if self._index.why_not else self._index.view().index.sums.root
         self._index.install(
             built.scan, reached, engine=built.engine, scan_s=built.scan_s, notes=built.notes, doubt=doubt
         )
         self._whole.discard()
+        if before is not None and before != (root := self._index.view().index.sums.root):
+            self._note(max(1, abs(root.count - before.count)))  # as many at least
 
     def _started(self) -> tuple[Mark | None, tuple[str, ...]]:
         """Where the changes that are followed begin, or why they are not."""

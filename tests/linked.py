@@ -17,6 +17,7 @@ from conftest_tls import TRUST_DOMAIN, agent_tls, coordinator_tls
 from coordinator.link import GrpcLink
 from coordinator.regions import Regions
 from coordinator.transport import Server
+from edge_agent.notices import Notices
 from edge_agent.session import AgentSession
 from paritree.core.messages import (
     AskChildren,
@@ -38,6 +39,7 @@ from paritree.core.messages import (
 from paritree.core.sketch import empty_probe
 from paritree.tls import Tls
 from paritree.wire.dial import Address
+from paritree.wire.frames import Notice
 from paritree.wire.link import RegionLink
 
 PROFILE_ID = b"p" * 16
@@ -110,13 +112,22 @@ class Coordinator:
     """What the coordinator could not read: the bytes, why, and from whom."""
     unread: list[tuple[bytes, str]] = field(default_factory=list)
     """What agents could not read: the bytes, and why."""
+    heard: list[tuple[str, Notice]] = field(default_factory=list)
+    """What agents told unasked."""
     _sessions: list[tuple[AgentSession, asyncio.Task[None]]] = field(default_factory=list)
 
     async def keep(self, data: bytes, reason: str, peer: str) -> None:
         self.unreadable.append((data, reason, peer))
 
     def dial(
-        self, service: Any, tls: Tls, *, port: int = 0, keepalive_s: float = 10.0, seed: int = 1
+        self,
+        service: Any,
+        tls: Tls,
+        *,
+        port: int = 0,
+        keepalive_s: float = 10.0,
+        seed: int = 1,
+        notices: Notices | None = None,
     ) -> tuple[AgentSession, asyncio.Task[None]]:
         """Start an agent's session; ``port`` of a proxy in between."""
         address = Address.parse(f"127.0.0.1:{port or self.port}")
@@ -127,6 +138,7 @@ class Coordinator:
             rng=random.Random(seed),
             keepalive_s=keepalive_s,
             unreadable=lambda *what: self.unread.append(what),
+            notices=notices,
         )
         task = asyncio.create_task(session.run())
         self._sessions.append((session, task))
@@ -150,7 +162,7 @@ async def coordinator(
     folder: Path, *, tls: Tls | None = None, keepalive_s: float = 10.0, handlers: Any = ()
 ) -> AsyncIterator[Coordinator]:
     """A running server; on leaving, every session and the server are stopped and no task may be left."""
-    regions = Regions(1_000, fence=FENCE)
+    regions = Regions(1_000, fence=FENCE, on_notice=lambda *told: running.heard.append(told))
     server = Server(
         regions,
         tls or coordinator_tls(folder),

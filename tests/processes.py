@@ -12,24 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from operated import run_paritree
+from orders import orders
 
 from paritree.cli.pki import write_private
 from paritree.pki import new_master_key
 
-DATASETS = """
-[dataset.orders]
-key = ["id"]
-lag_max_s = 0
-[dataset.orders.columns]
-id = "int"
-name = "text"
-[dataset.orders.regions.eu]
-connection = "main"
-table = "orders"
-[dataset.orders.regions.us]
-connection = "main"
-table = "orders"
-"""
+DATASETS = orders(id="int", name="text")
 WAIT_S = 30.0
 
 

@@ -13,7 +13,7 @@ from paritree.core.deadletters import Letter, LetterAction, LetterKind, LetterSt
 from paritree.core.looktable import LookTable, Picked
 from paritree.core.sketch import probe_of
 from paritree.wire import codec
-from paritree.wire.frames import Cancel, Welcome
+from paritree.wire.frames import Cancel, Notice, Welcome
 
 HEADER = m.Header("orders", bytes(range(16)), 1, bytes(range(8)), "s-1", "lsn 0/16B3748")
 U64 = np.array([1, 2**63, 2**64 - 1], np.uint64)
@@ -43,6 +43,7 @@ def asks() -> dict[str, Any]:
         "ask_reveal": m.AskReveal((b"d" * 16,), "audit 7"),
         "ask_letters": m.AskLetters("orders", LetterAction.DISCARD, ("A" * 16,), "a test row", "ops"),
         "ask_keep": m.AskKeep(12, 4095),
+        "ask_root": m.AskRoot("orders", bytes(range(16)), 1, 2.5),
         "end": m.End(),
         "rest": m.End(keep=True),
     }
@@ -71,6 +72,8 @@ def samples() -> dict[str, Any]:
             ("a note",),
         ),
         "ready_in_doubt": m.Ready(HEADER, "sqlite", 0, 0, 0, PROBE, False, 0.0, 3.5, faults=("a flipped byte",)),
+        "rooted": m.Rooted(HEADER, 3, 2**64 - 1, 5, 0.25, True),
+        "rooted_in_doubt": m.Rooted(HEADER, 0, 0, 0, 3.5, False, "a flipped byte"),
         "children": m.Children(HEADER, U64),
         "children_counted": m.Children(HEADER, U64, U64[::-1]),
         "sketched": m.Sketched(HEADER, U64),
@@ -96,7 +99,11 @@ def samples() -> dict[str, Any]:
     }
     return {
         "hello": m.Hello("eu", "a1", "i1", (m.DatasetOffer("orders", bytes(range(16)), 1, bytes(range(8))),)),
+        "hello_of_a_warm_index": m.Hello("eu", "a1", "i1", (m.DatasetOffer("o", b"p" * 16, 1, b"k" * 8, True, True),)),
         "welcome": Welcome("c1"),
+        "welcome_of_a_watch": Welcome("c1", watched=("orders", "users")),
+        "notice": Notice("orders", 3, 1, 2, "lsn 0/16B3748"),
+        "notice_without_times": Notice("orders", 2**64 - 1),
         "cancel": Cancel(7, "s-1"),
         **{name: m.Reply(7, "s-1", 0, True, body) for name, body in bodies.items()},
         **{name: m.Request(7, "s-1", body, 60.0) for name, body in asks().items()},
@@ -136,4 +143,4 @@ def decode(message: Any, data: bytes) -> Any:
 
 
 def _is_from_agent(message: Any) -> bool:
-    return isinstance(message, m.Hello | m.Reply)
+    return isinstance(message, m.Hello | m.Reply | Notice)

@@ -14,7 +14,7 @@ from paritree.core.copies import folded
 from paritree.core.deadletters import Letter, LetterAction, LetterKind, LetterState
 from paritree.core.looktable import LookTable, Picked, packed
 from paritree.core.sketch import Probe, Sketch
-from paritree.wire.frames import Cancel, Welcome
+from paritree.wire.frames import Cancel, Notice, Welcome
 
 u32s = st.integers(0, 2**32 - 1)
 u64s = st.integers(0, 2**64 - 1)
@@ -53,11 +53,21 @@ letters = st.builds(
     u64s,
     texts,
 )
-offers = st.builds(m.DatasetOffer, names, st.binary(min_size=16, max_size=16), u32s, st.binary(min_size=8, max_size=8))
+offers = st.builds(
+    m.DatasetOffer,
+    names,
+    st.binary(min_size=16, max_size=16),
+    u32s,
+    st.binary(min_size=8, max_size=8),
+    st.booleans(),
+    st.booleans(),
+)
 hellos = st.builds(
     m.Hello, names, names, names, st.lists(offers, max_size=5, unique_by=lambda o: o.dataset).map(tuple), u32s
 )
-welcomes = st.builds(Welcome, names, u32s)
+welcomes = st.builds(Welcome, names, u32s, st.lists(names, max_size=3).map(tuple))
+spans = st.tuples(times, times).map(sorted)
+notices = st.builds(lambda name, keys, span, at: Notice(name, keys, *span, at), names, u64s, spans, texts)
 cancels = st.builds(Cancel, u64s, sweep_ids)
 
 
@@ -109,6 +119,7 @@ request_bodies = st.one_of(
     st.integers(0, limits.LEAF_BITS_MAX).flatmap(
         lambda bits: st.builds(m.AskKeep, st.just(bits), st.integers(0, (1 << bits) - 1))
     ),
+    st.builds(m.AskRoot, names, st.binary(min_size=16, max_size=16), u32s, seconds),
     st.builds(m.End, st.booleans()),
 )
 requests = st.builds(m.Request, u64s, sweep_ids, request_bodies, st.floats(0.001, limits.TIMEOUT_S_MAX), u64s)
@@ -199,6 +210,7 @@ def row_lists(draw: st.DrawFn) -> m.Lists:
 reply_bodies = st.one_of(
     st.builds(m.Progress, u32s, u32s, u64s),
     readies(),
+    st.builds(m.Rooted, headers, u64s, u64s, u64s, seconds, st.booleans(), texts),
     st.builds(m.Children, headers, arrays(u64s, np.uint64), arrays(u64s, np.uint64)),
     st.builds(m.Sketched, headers, arrays(u64s, np.uint64)),
     row_lists(),
@@ -225,7 +237,7 @@ def replies(draw: st.DrawFn) -> m.Reply:
     return m.Reply(draw(u64s), sweep_id, draw(u32s), draw(st.booleans()), body)
 
 
-from_agent = st.one_of(hellos, replies())
+from_agent = st.one_of(hellos, replies(), notices)
 to_agent = st.one_of(welcomes, requests, cancels)
 
 

@@ -220,6 +220,10 @@ watches = Table(
     Column("opened", BigInteger, comment=_END),
     Column("decided", BigInteger, comment=_END),
     Column("verified", BigInteger, comment=_END),
+    Column("waiting", _json(), comment="keys that were told to have changed, by the end of their window"),
+    Column("late", BigInteger, nullable=False, server_default="0", comment="keys that were told too late"),
+    Column("late_at", Float, comment="when the newest of them was committed, seconds since 1970"),
+    Column("verdict", String(16), comment="of the roots that were verified last, where they can be compared"),
 )
 
 watch_regions = Table(
@@ -230,6 +234,7 @@ watch_regions = Table(
     Column("verified", BigInteger, comment=_END),
     Column("position", Text, comment="at which it was verified"),
     Column("reason", Text, nullable=False, comment="why the last window was not verified"),
+    Column("root", String(64), comment="that was verified last"),
 )
 
 watch_windows = Table(

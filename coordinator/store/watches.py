@@ -26,7 +26,7 @@ from coordinator.store.tables import (
     watches,
 )
 from coordinator.store.transactions import Transactions
-from paritree.core.watch import Judged, Watermark, Windows
+from paritree.core.watch import Before, Events, Judged, Watermark, Windows
 
 WINDOWS_KEPT: Final = 1_000
 """Windows of a dataset of which the outcome is kept."""
@@ -58,40 +58,64 @@ class WatchRow:
     regions: Mapping[str, tuple[int | None, str | None, str]]
     windows: Sequence[WindowRow]
     open_findings: int
+    events: Events
 
 
 class Watches(Transactions):
     """Watermarks of datasets."""
 
-    def open_window(self, dataset: str, watch_id: str, windows: Windows, now_s: float) -> Watermark:
-        """The watermark, with the next window opened where one is due. Another ``watch_id`` begins anew."""
+    def open_window(
+        self, dataset: str, watch_id: str, windows: Windows, now_s: float, *, told: bool = False
+    ) -> Watermark:
+        """The watermark, with the next window opened where one is due and wanted. Another ``watch_id`` begins anew.
+
+        ``told``: every region tells changes now, so a window of which nothing was told may be passed over.
+        """
         with self._writing() as connection:
-            before = self._mark(connection, dataset, watch_id)
-            if before is None:
-                for table in (watches, *_TABLES):
-                    connection.execute(sa.delete(table).where(table.c.dataset == dataset))
-                connection.execute(sa.insert(watches).values(dataset=dataset, watch_id=watch_id))
-            mark = (before or Watermark()).next(windows, now_s)
+            before, events = self._begun(connection, dataset, watch_id)
+            mark = before.next(windows, now_s, events, told=told)
             if mark != before:
                 self._keep(connection, dataset, mark)
             return mark
+
+    def note_events(self, dataset: str, watch_id: str, events: Events) -> None:
+        """Keep what was told of changes until a check has covered it."""
+        with self._writing() as connection:
+            _, before = self._begun(connection, dataset, watch_id)
+            self._keep_events(connection, dataset, before.plus(events))
+
+    def verified_before(self, dataset: str, watch_id: str) -> Before | None:
+        """The roots that were verified last, where a check may find them again."""
+        with self._reading() as connection:
+            own = sa.select(watches.c.verdict).where(watches.c.dataset == dataset, watches.c.watch_id == watch_id)
+            verdict = connection.scalar(own)
+            if verdict is None:
+                return None
+            rows = connection.execute(sa.select(watch_regions).where(watch_regions.c.dataset == dataset))
+            return Before(verdict, {row.region: row.root for row in rows})
 
     def settle_window(
         self, dataset: str, watch_id: str, end_s: int, outcome: Judged, regions: Sequence[str], sweep_id: str | None
     ) -> bool:
         """Keep what a window's check came to; False, with nothing changed, where that is kept already."""
         with self._writing() as connection:
-            before = self._mark(connection, dataset, watch_id)
-            mark = (before or Watermark()).after(end_s, verified=outcome.verified)
-            if mark == before:
+            row = self._row(connection, dataset, watch_id)
+            before = _mark(row) if row is not None else Watermark()
+            mark = before.after(end_s, verified=outcome.verified)
+            if row is None or mark == before:
                 return False
             self._keep(connection, dataset, mark)
-            told: dict[str, Any] = {"reasons": dict(outcome.reasons)}
-            if outcome.verified and sweep_id is not None:
-                told |= self._news(connection, dataset, end_s, sweep_id)
+            events = _events(row)
+            self._keep_events(connection, dataset, events.after(end_s))
+            told: dict[str, Any] = {"reasons": dict(outcome.reasons), "events": events.until(end_s) or 0}
+            if outcome.verified:
+                verdict = outcome.verdict if outcome.kept else None
+                connection.execute(sa.update(watches).where(watches.c.dataset == dataset).values(verdict=verdict))
+                if not outcome.same:
+                    told |= self._news(connection, dataset, end_s, sweep_id)
             self._regions(connection, dataset, end_s, outcome, regions)
             values = {"verdict": outcome.verdict, "verified": outcome.verified, "sweep_id": sweep_id, "outcome": told}
-            values |= {"since": before.verified if before else None, "decided_at": self._clock()}
+            values |= {"since": before.verified, "decided_at": self._clock()}
             connection.execute(sa.insert(watch_windows).values(dataset=dataset, ended=end_s, **values))
             own = watch_windows.c.dataset == dataset
             newest = sa.select(watch_windows.c.ended).where(own).order_by(watch_windows.c.ended.desc())
@@ -121,12 +145,26 @@ class Watches(Transactions):
             windows = [WindowRow(**{name: getattr(r, name) for name in WindowRow.__slots__}) for r in reversed(rows)]
             total = sa.select(sa.func.coalesce(sa.func.sum(watch_findings.c.copies), 0))
             open_ones = connection.scalar(total.where(watch_findings.c.dataset == dataset))
-            return WatchRow(Watermark(row.opened, row.decided, row.verified), regions, windows, int(open_ones or 0))
+            return WatchRow(_mark(row), regions, windows, int(open_ones or 0), _events(row))
 
-    def _mark(self, connection: sa.Connection, dataset: str, watch_id: str) -> Watermark | None:
+    def _row(self, connection: sa.Connection, dataset: str, watch_id: str) -> sa.Row[Any] | None:
         own = sa.select(watches).where(watches.c.dataset == dataset, watches.c.watch_id == watch_id)
-        row = connection.execute(own).first()
-        return None if row is None else Watermark(row.opened, row.decided, row.verified)
+        return connection.execute(own).first()
+
+    def _begun(self, connection: sa.Connection, dataset: str, watch_id: str) -> tuple[Watermark, Events]:
+        """How the watch stands, begun anew where another one was there."""
+        row = self._row(connection, dataset, watch_id)
+        if row is not None:
+            return _mark(row), _events(row)
+        for table in (watches, *_TABLES):
+            connection.execute(sa.delete(table).where(table.c.dataset == dataset))
+        connection.execute(sa.insert(watches).values(dataset=dataset, watch_id=watch_id))
+        return Watermark(), Events()
+
+    def _keep_events(self, connection: sa.Connection, dataset: str, events: Events) -> None:
+        waiting = {str(end_s): keys for end_s, keys in events.waiting.items()}
+        values = {"waiting": waiting, "late": events.late, "late_at": events.late_at}
+        connection.execute(sa.update(watches).where(watches.c.dataset == dataset).values(values))
 
     def _keep(self, connection: sa.Connection, dataset: str, mark: Watermark) -> None:
         values = {"opened": mark.opened, "decided": mark.decided, "verified": mark.verified}
@@ -138,6 +176,7 @@ class Watches(Transactions):
         """Every region's watermark moves, or none does."""
         for name in regions:
             values: dict[str, Any] = {"verified": end_s, "position": outcome.positions.get(name), "reason": ""}
+            values["root"] = outcome.roots.get(name)
             if not outcome.verified:
                 others = ", ".join(one for one in outcome.reasons if one != name)
                 reason = outcome.reasons.get(name) or f"not verified in {others}"
@@ -146,8 +185,11 @@ class Watches(Transactions):
             if not connection.execute(sa.update(watch_regions).where(own).values(values)).rowcount:
                 connection.execute(sa.insert(watch_regions).values(dataset=dataset, region=name, **values))
 
-    def _news(self, connection: sa.Connection, dataset: str, end_s: int, sweep_id: str) -> dict[str, Any]:
-        """Which findings are new with this window, and how many have ended; those that stay are not told again."""
+    def _news(self, connection: sa.Connection, dataset: str, end_s: int, sweep_id: str | None) -> dict[str, Any]:
+        """Which findings are new with this window, and how many have ended; those that stay are not told again.
+
+        Without a sweep there are none: the regions were found equal.
+        """
         own = watch_findings.c.dataset == dataset
         before = {row.fingerprint: row for row in connection.execute(sa.select(watch_findings).where(own))}
         now: Counter[str] = Counter()
@@ -177,6 +219,14 @@ class Watches(Transactions):
         for first in range(0, len(rows), INSERT_ROWS):
             connection.execute(sa.insert(watch_findings), rows[first : first + INSERT_ROWS])
         return {"new": listed, "new_total": new, "ended_total": ended}
+
+
+def _mark(row: sa.Row[Any]) -> Watermark:
+    return Watermark(row.opened, row.decided, row.verified)
+
+
+def _events(row: sa.Row[Any]) -> Events:
+    return Events({int(end_s): keys for end_s, keys in (row.waiting or {}).items()}, row.late, row.late_at)
 
 
 def _fingerprint(finding: Mapping[str, Any]) -> str:

@@ -25,6 +25,8 @@ import pyarrow as pa
 
 from paritree.core.errors import SourceError
 
+Span = tuple[float, float]
+"""The first and the last moment, in seconds since 1970."""
 KEYS_MAX = 50_000
 """Keys of a batch unless told otherwise: some MB of rows, and enough of them that a statement's cost is nothing."""
 
@@ -51,12 +53,14 @@ class ChangeBatch:
     A key may be in it several times, also when it is in no row (any more). ``mark`` is the mark that holds once this
     batch and all before it are in the index; None inside of a transaction. ``changes`` counts what the source told.
     ``as_of`` (seconds since 1970), of a source that does not prove: everything committed before it is told by then.
+    ``span_s``: when the first and the last of the changes were committed, in seconds since 1970, where that is told.
     """
 
     keys: pa.RecordBatch
     mark: Mark | None
     changes: int
     as_of: float | None = None
+    span_s: Span | None = None
 
 
 @dataclass(frozen=True, slots=True)

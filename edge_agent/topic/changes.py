@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from edge_agent.connectors.changes import KEYS_MAX, ChangeBatch, ChangeSource, Lag, Mark, RescanNeeded
+from edge_agent.connectors.changes import KEYS_MAX, ChangeBatch, ChangeSource, Lag, Mark, RescanNeeded, Span
 from edge_agent.topic.envelope import MARKER, PREFIX, Malformed, Said, read_debezium, read_keys
 from edge_agent.topic.keys import KeyField, KeyReader
 from edge_agent.topic.stream import Extent, Message, Server, Stream
@@ -97,6 +97,7 @@ class _Reading:
     read: int = 0
     young: bool = False
     reply: str = ""
+    span_s: Span | None = None
 
 
 class TopicChanges(ChangeSource):
@@ -246,6 +247,10 @@ class TopicChanges(ChangeSource):
             raise RescanNeeded(f"topic {self._topic.stream}: message {message.sequence}: {said.rescan}")
         reading.keys += keys
         reading.changes += bool(keys)
+        if keys:
+            at_s = message.stored_at
+            first_s, last_s = reading.span_s or (at_s, at_s)
+            reading.span_s = min(first_s, at_s), max(last_s, at_s)
         if not reading.young:
             reading.read += 1
             reading.state = replace(
@@ -296,7 +301,8 @@ class TopicChanges(ChangeSource):
         if reading.reply:
             self._replies[reading.state.sequence] = reading.reply
         batch = self._keys.batch(reading.keys)
-        return ChangeBatch(batch, reading.state.mark(), reading.changes, as_of=reading.state.proven)
+        mark, as_of = reading.state.mark(), reading.state.proven
+        return ChangeBatch(batch, mark, reading.changes, as_of=as_of, span_s=reading.span_s)
 
     def _extent(self, state: State) -> Extent:
         """The stream as it is, which is the one that was followed. Raises RescanNeeded."""

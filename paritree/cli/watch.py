@@ -107,7 +107,9 @@ def window_lines(one: Mapping[str, Any]) -> Iterator[str]:
     """A window that was decided: its outcome and what is new with it."""
     said = one["verdict"] if one["verified"] else f"not verified ({one['verdict']})"
     news = f", {one['new_total']:,} new, {one['ended_total']:,} ended" if one["new_total"] or one["ended_total"] else ""
-    yield f"{one['through']}  {said}{news}"
+    how = "" if one["sweep_id"] or not one["verified"] else " (by roots alone)"
+    told = f", {one['events']:,} changes told" if one["events"] else ""
+    yield f"{one['through']}  {said}{how}{told}{news}"
     for region, reason in one["reasons"].items():
         yield f"  {region}: {reason}"
     for finding in one["new"]:
@@ -119,3 +121,5 @@ def window_lines(one: Mapping[str, Any]) -> Iterator[str]:
 def _lines(document: Mapping[str, Any]) -> Iterator[str]:
     yield from watch_lines([document])
     yield f"{document['open_findings']:,} findings are open"
+    if document["late_events"]:
+        yield f"late events: {document['late_events']:,}, last at {document['late_last']}"

@@ -63,10 +63,14 @@ class RatesConfig(Part):
 class WatchConfig(Part):
     """How one dataset is validated continuously."""
 
-    window_s: int = Field(default=60, ge=1, le=86_400)
-    """Seconds of a window; windows begin at multiples of it since 1970, in UTC."""
+    window_s: int = Field(default=10, ge=1, le=86_400)
+    """Seconds of a window, default 10; windows begin at multiples of it since 1970, in UTC."""
     late_s: int = Field(default=5, ge=0, le=86_400)
-    """Seconds after a window's end that its late changes get before it is checked; what comes later, the next sees."""
+    """Seconds after a window's end that its late changes get before it is checked, default 5; what comes later, the
+    next sees. So old may an index be that a check compares."""
+    idle_s: int = Field(default=60, ge=0, le=86_400)
+    """Seconds after which a check is made though no region has told of a change, default 60; 0: of every window. Where
+    a region does not tell, every window is checked."""
 
 
 class CoordinatorConfig(FileSettings):

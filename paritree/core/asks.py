@@ -141,10 +141,21 @@ class AskKeep:
 
 
 @dataclass(frozen=True, slots=True)
+class AskRoot:
+    """The root of the dataset's kept index, at most ``max_age_s`` seconds old, without a scan; it is of no sweep."""
+
+    dataset: str
+    profile_id: bytes
+    canonical_version: int
+    max_age_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class End:
     """The sweep is over: release what it held. ``keep``: it rests; stop its work, but keep what was scanned."""
 
     keep: bool = False
 
 
-RequestBody = Begin | AskChildren | AskLists | AskSketch | AskDetail | AskAgain | AskReveal | AskLetters | AskKeep | End
+AskOfSweep = AskChildren | AskLists | AskSketch | AskDetail | AskAgain | AskReveal | AskKeep
+RequestBody = Begin | AskOfSweep | AskLetters | AskRoot | End

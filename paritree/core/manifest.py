@@ -267,6 +267,7 @@ def _region(facts: RegionFacts) -> dict[str, Any]:
         "name": facts.name,
         "engine": ready.engine if ready else None,
         "rows": ready.rows + ready.dead.keyless if ready else None,
+        "root": ready.root if ready else None,
         "position": ready.header.position if ready else None,
         "dead_letters": ready.dead.total if ready else None,
         "dead_letter_reasons": dict(ready.dead.reasons) if ready else {},

@@ -22,6 +22,7 @@ from paritree.core.asks import AskKeep as AskKeep
 from paritree.core.asks import AskLetters as AskLetters
 from paritree.core.asks import AskLists as AskLists
 from paritree.core.asks import AskReveal as AskReveal
+from paritree.core.asks import AskRoot as AskRoot
 from paritree.core.asks import AskSketch as AskSketch
 from paritree.core.asks import Begin as Begin
 from paritree.core.asks import End as End
@@ -50,12 +51,17 @@ class ByteClass(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DatasetOffer:
-    """A dataset that an agent serves."""
+    """A dataset that an agent serves.
+
+    ``tells``: notices say when it changes. ``rooted``: it has an index that is kept, and answers :class:`AskRoot`.
+    """
 
     dataset: str
     profile_id: bytes
     canonical_version: int
     key_id: bytes
+    tells: bool = False
+    rooted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +142,36 @@ class Ready:
     sealed_keys: bool = False
     notes: tuple[str, ...] = ()
     faults: tuple[str, ...] = ()
+
+    @property
+    def root(self) -> str:
+        """Count, Σr and Σr′ in one word."""
+        return _root(self.rows, self.root_r, self.root_r2)
+
+
+@dataclass(frozen=True, slots=True)
+class Rooted:
+    """The root of an index that is kept. ``doubt``, or "": why it is no proof of what the table holds.
+
+    ``age_s`` and ``point`` are as in :class:`Ready`.
+    """
+
+    header: Header
+    rows: int
+    root_r: int
+    root_r2: int
+    age_s: float
+    point: bool
+    doubt: str = ""
+
+    @property
+    def root(self) -> str:
+        """As that of :class:`Ready`."""
+        return _root(self.rows, self.root_r, self.root_r2)
+
+
+def _root(rows: int, r: int, r2: int) -> str:
+    return f"{rows}-{r:016x}{r2:016x}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,7 +315,8 @@ class Ended:
     """What the sweep held is released."""
 
 
-ReplyBody = Progress | Ready | Children | Sketched | Lists | Details | Revealed | Letters | Kept | Refusal | Ended
+Headed = Ready | Rooted | Children | Sketched | Lists | Details | Revealed | Kept
+ReplyBody = Progress | Headed | Letters | Refusal | Ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,7 +338,7 @@ def sketched_bytes(body: RequestBody | ReplyBody) -> int:
 def byte_class(body: RequestBody | ReplyBody | Hello) -> ByteClass:
     """The class in which a message is counted."""
     match body:
-        case AskChildren() | Children() | Ready():
+        case AskChildren() | Children() | Ready() | Rooted():
             return ByteClass.NODES
         case AskSketch() | Sketched():
             return ByteClass.SKETCHES

@@ -1,12 +1,14 @@
 """Continuous validation: which window of time is checked next, and how far a dataset is verified. Pure.
 
-    closed, and late_s over          its check begins            outcome
-    ───────────────────────► due ───────────────────────► open ───────────► decided ─► (verified: the watermark moves)
+    closed, and late_s over              its check begins            outcome
+    ───────────────────────► due, wanted ───────────────► open ───────────► decided ─► (verified: the watermark moves)
 
 Windows lie between multiples of ``window_s`` since 1970 in UTC, so that their ends do not depend on who counts. A check
-compares whole indexes, each brought up to what was committed after the window had closed: whatever order changes came
-in, nothing of the window is left out. Changes that reach a region later than ``late_s`` are seen by the next check.
-Only the newest due window is checked: it covers all before it that were not verified, or not looked at.
+compares whole indexes, each proven up to the end of the window at least: whatever order changes came in, nothing of
+the window is left out, and nothing here depends on what was told of changes. That only says when to look: a due window
+is wanted where something was told to have changed, the last one was not verified, somebody does not tell, or nobody
+has looked for ``idle_s``. Only the newest due window is checked: it covers all before it that were not verified, or
+not looked at. Silence moves nothing: a watermark moves with a check, over idle windows too.
 """
 
 from __future__ import annotations
@@ -20,14 +22,22 @@ from paritree.core.errors import InvariantBroken
 
 SETTLED: Final = frozenset({"equal", "different"})
 """Verdicts after which nothing is left to be compared."""
+WAITING_MAX: Final = 1_000
+"""Windows whose told changes are counted apart; beyond, the oldest is counted with the one after it."""
+KEYS_MAX: Final = 1 << 53
+"""Told changes are counted up to here, which JSON numbers hold; nobody has so many, but anybody can say so."""
 
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """Windows of ``window_s`` seconds, each checked ``late_s`` seconds after it has closed, at the earliest."""
+    """Windows of ``window_s`` seconds, each checked ``late_s`` seconds after it has closed, at the earliest.
+
+    ``idle_s``: so long after the last checked window one is checked, whatever was told; 0: every window is.
+    """
 
     window_s: int
     late_s: int
+    idle_s: int = 0
 
     def due(self, now_s: float) -> int:
         """The end (seconds since 1970) of the newest window that may be checked at ``now_s``."""
@@ -36,6 +46,51 @@ class Windows:
     def wait_s(self, end_s: int, now_s: float) -> float:
         """Seconds until a window later than the one that ended at ``end_s`` is due."""
         return max(0.0, (end_s // self.window_s + 1) * self.window_s + self.late_s - now_s)
+
+    def of(self, at_s: float) -> int:
+        """The end of the window that a moment is in."""
+        return int(at_s // self.window_s + 1) * self.window_s
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """Changes that were told and not checked yet: ``waiting`` counts keys by the end of their window.
+
+    A change belongs to the window in which it was committed; one that is told ``late_s`` after that window's end, or
+    later, reopens nothing: it counts in the window in which it was told, which is checked next. ``late`` counts the
+    keys of such changes, ``late_at`` is when the newest of them was committed, in seconds since 1970.
+    """
+
+    waiting: Mapping[int, int] = field(default_factory=dict)
+    late: int = 0
+    late_at: float | None = None
+
+    def told(self, windows: Windows, keys: int, span_s: tuple[float, float] | None, now_s: float) -> Events:
+        """With a change of ``keys`` that was committed within ``span_s``, or just now; never later than now."""
+        first_s, last_s = (min(at_s, now_s) for at_s in span_s or (now_s, now_s))
+        if now_s < windows.of(first_s) + windows.late_s:
+            return self.plus(Events({windows.of(last_s): keys}))
+        return self.plus(Events({windows.of(now_s): keys}, keys, last_s))
+
+    def plus(self, other: Events) -> Events:
+        """Both together."""
+        waiting = dict(self.waiting)
+        for end_s, keys in other.waiting.items():
+            waiting[end_s] = min(KEYS_MAX, waiting.get(end_s, 0) + keys)
+        while len(waiting) > WAITING_MAX:
+            oldest, following = sorted(waiting)[:2]
+            waiting[following] = min(KEYS_MAX, waiting[following] + waiting.pop(oldest))
+        times = [at_s for at_s in (self.late_at, other.late_at) if at_s is not None]
+        return Events(waiting, min(KEYS_MAX, self.late + other.late), max(times, default=None))
+
+    def until(self, end_s: int) -> int | None:
+        """The keys that were told of windows up to that one; None where nothing was told."""
+        keys = [keys for end, keys in self.waiting.items() if end <= end_s]
+        return min(KEYS_MAX, sum(keys)) if keys else None
+
+    def after(self, end_s: int) -> Events:
+        """Without those that a check of that window covers."""
+        return replace(self, waiting={end: keys for end, keys in self.waiting.items() if end > end_s})
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +105,17 @@ class Watermark:
     decided: int | None = None
     verified: int | None = None
 
-    def next(self, windows: Windows, now_s: float) -> Watermark:
-        """With a window opened where one is due and none is open. A clock that was set back opens nothing again."""
+    def next(self, windows: Windows, now_s: float, events: Events | None = None, *, told: bool = False) -> Watermark:
+        """With a window opened where one is due and wanted, and none is open. ``told``: every region tells changes.
+
+        A clock that was set back opens nothing again.
+        """
         due = windows.due(now_s)
         if self.opened is not None or (self.decided is not None and due <= self.decided):
+            return self
+        changed = events is not None and events.until(due) is not None
+        idle = told and self.verified is not None and self.verified == self.decided and not changed
+        if idle and due - self.verified < windows.idle_s:  # type: ignore[operator]
             return self
         return replace(self, opened=due)
 
@@ -68,12 +130,19 @@ class Watermark:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What a check came to: ``reasons`` say by region why it was not verified; ``positions`` what was compared."""
+    """What a check came to: ``reasons`` say by region why it was not verified; ``positions`` what was compared.
+
+    ``roots`` are what was compared there, and a later check that finds the same may say ``same``: what was found then
+    is found again. ``kept``: whether that can be said of this one.
+    """
 
     verdict: str
     verified: bool
     reasons: Mapping[str, str] = field(default_factory=dict)
     positions: Mapping[str, str] = field(default_factory=dict)
+    roots: Mapping[str, str] = field(default_factory=dict)
+    kept: bool = False
+    same: bool = False
 
 
 def judged(report: Mapping[str, Any], regions: Sequence[str]) -> Judged:
@@ -94,12 +163,32 @@ def judged(report: Mapping[str, Any], regions: Sequence[str]) -> Judged:
     if report.get("ended_early"):
         reasons = {**dict.fromkeys(regions, f"the check ended early: {report['ended_early']}"), **reasons}
     verified = not reasons and report["verdict"] in SETTLED
-    return Judged(str(report["verdict"]), verified, reasons, positions)
+    roots = {name: str(facts[name]["root"]) for name in regions if facts.get(name, {}).get("root")}
+    # what healed differed in the indexes and no more in the tables: the same roots would differ again
+    kept = verified and len(roots) == len(regions) and not report["summary"]["healed"]
+    return Judged(str(report["verdict"]), verified, reasons, positions, roots, kept)
 
 
 def held(reason: str, regions: Sequence[str]) -> Judged:
     """A check that came to no report."""
     return Judged("unknown", False, dict.fromkeys(regions, reason))
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What was compared by the last verified check, by region, and what it came to."""
+
+    verdict: str
+    roots: Mapping[str, str]
+
+
+def judged_by_roots(roots: Mapping[str, str], positions: Mapping[str, str], before: Before | None) -> Judged | None:
+    """What roots alone say, each at a proven position: equal ones compare all there is; None where it takes a sweep."""
+    if len(set(roots.values())) == 1:
+        return Judged("equal", True, {}, positions, roots, kept=True)
+    if before is not None and before.roots == roots:
+        return Judged(before.verdict, True, {}, positions, roots, kept=True, same=True)
+    return None
 
 
 def watch_id(dataset: str, profile_id: bytes, regions: Sequence[str]) -> str:
@@ -110,4 +199,4 @@ def watch_id(dataset: str, profile_id: bytes, regions: Sequence[str]) -> str:
 
 def job_id(watch: str, windows: Windows, end_s: int) -> str:
     """The job of a window's check: the same one, whoever begins it, and however often."""
-    return f"watch-{watch}-{windows.window_s}-{end_s}"
+    return f"watch-{watch}-{windows.window_s}-{windows.late_s}-{end_s}"

@@ -19,10 +19,11 @@ from paritree.wire.link import AgentService
 
 T = TypeVar("T")
 _log = structlog.get_logger(__name__)
-ALWAYS_LAST: Final = (m.Ready, m.Kept, m.Refusal, m.Ended)
+ALWAYS_LAST: Final = (m.Ready, m.Rooted, m.Kept, m.Refusal, m.Ended)
 """Bodies after which nothing can follow: they are sent at once, while others wait to know whether they are the last."""
 ANSWERS: Final[dict[type[m.RequestBody], type[m.ReplyBody]]] = {
     m.Begin: m.Ready,
+    m.AskRoot: m.Rooted,
     m.AskChildren: m.Children,
     m.AskLists: m.Lists,
     m.AskSketch: m.Sketched,

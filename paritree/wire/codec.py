@@ -19,7 +19,7 @@ from paritree.core import messages as m
 from paritree.core.errors import InvariantBroken, Unreadable
 from paritree.core.limits import MESSAGE_BYTES_MAX
 from paritree.wire import validity
-from paritree.wire.frames import Cancel, FromAgent, ToAgent, Welcome
+from paritree.wire.frames import Cancel, FromAgent, Notice, ToAgent, Welcome
 from paritree.wire.packing import presentable
 from paritree.wire.replies import get_reply, put_reply, put_reply_body
 from paritree.wire.requests import get_hello, get_request, put_hello, put_request, put_request_body
@@ -40,6 +40,11 @@ def encode_from_agent(message: FromAgent) -> bytes:
         if isinstance(message, m.Hello):
             validity.check_hello(message)
             put_hello(out.hello, message)
+        elif isinstance(message, Notice):
+            validity.check_notice(message)
+            told = out.notice
+            told.dataset, told.keys, told.position = message.dataset, message.keys, message.position
+            told.first_us, told.last_us = message.first_us, message.last_us
         else:
             reply = presentable(message)
             validity.check_reply(reply)
@@ -60,6 +65,11 @@ def decode_from_agent(data: bytes) -> FromAgent:
                 reply = get_reply(message.reply)
                 validity.check_reply(reply)
                 return reply
+            case "notice":
+                n = message.notice
+                notice = Notice(n.dataset, n.keys, n.first_us, n.last_us, n.position)
+                validity.check_notice(notice)
+                return notice
             case _:
                 raise Malformed("the message has no body that this version knows")
 
@@ -72,6 +82,7 @@ def encode_to_agent(message: ToAgent) -> bytes:
             case Welcome():
                 validity.check_welcome(message)
                 out.welcome.protocol, out.welcome.coordinator = message.protocol, message.coordinator
+                out.welcome.watched.extend(message.watched)
             case m.Request():
                 validity.check_request(message)
                 put_request(out.request, message)
@@ -87,7 +98,8 @@ def decode_to_agent(data: bytes) -> ToAgent:
         message = pb.CoordinatorMessage.FromString(data)
         match message.WhichOneof("body"):
             case "welcome":
-                welcome = Welcome(message.welcome.coordinator, message.welcome.protocol)
+                said = message.welcome
+                welcome = Welcome(said.coordinator, said.protocol, tuple(said.watched))
                 validity.check_welcome(welcome)
                 return welcome
             case "request":

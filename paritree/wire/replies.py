@@ -39,6 +39,10 @@ def put_reply_body(out: pb.Reply, body: m.ReplyBody) -> None:
             out.ended.SetInParent()
         case m.Ready():
             _put_ready(out.ready, body)
+        case m.Rooted():
+            _put_header(out.rooted.header, body.header)
+            out.rooted.rows, out.rooted.root_r, out.rooted.root_r2 = body.rows, body.root_r, body.root_r2
+            out.rooted.age_s, out.rooted.point, out.rooted.doubt = body.age_s, body.point, body.doubt
         case m.Children():
             _put_header(out.children.header, body.header)
             out.children.sums, out.children.counts = pack_u64(body.sums), pack_u64(body.counts)
@@ -75,6 +79,10 @@ def _get_reply_body(reply: pb.Reply) -> m.ReplyBody:
             return m.Progress(reply.progress.shards_done, reply.progress.shards_total, reply.progress.rows)
         case "ready":
             return _get_ready(reply.ready)
+        case "rooted":
+            root = reply.rooted
+            of = _get_header(root.header), root.rows, root.root_r, root.root_r2
+            return m.Rooted(*of, root.age_s, root.point, root.doubt)
         case "children":
             sums = unpack_u64("children.sums", reply.children.sums)
             counts = unpack_u64("children.counts", reply.children.counts)

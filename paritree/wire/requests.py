@@ -21,6 +21,8 @@ def put_hello(out: pb.Hello, hello: m.Hello) -> None:
             profile_id=offer.profile_id,
             canonical_version=offer.canonical_version,
             key_id=offer.key_id,
+            tells=offer.tells,
+            rooted=offer.rooted,
         )
 
 
@@ -28,7 +30,10 @@ def get_hello(hello: pb.Hello) -> m.Hello:
     """Read a Hello. Raises Malformed."""
     if len(hello.datasets) > HELLO_DATASETS_MAX:
         raise Malformed(f"hello.datasets has more than {HELLO_DATASETS_MAX} entries")
-    offers = tuple(m.DatasetOffer(o.dataset, o.profile_id, o.canonical_version, o.key_id) for o in hello.datasets)
+    offers = tuple(
+        m.DatasetOffer(o.dataset, o.profile_id, o.canonical_version, o.key_id, o.tells, o.rooted)
+        for o in hello.datasets
+    )
     return m.Hello(hello.region, hello.agent, hello.instance, offers, hello.protocol)
 
 
@@ -67,6 +72,9 @@ def put_request_body(out: pb.Request, body: m.RequestBody) -> None:
             put_letters_ask(out.letters, body)
         case m.AskKeep():
             out.keep.bits, out.keep.prefix = body.bits, body.prefix
+        case m.AskRoot():
+            out.root.dataset, out.root.profile_id = body.dataset, body.profile_id
+            out.root.canonical_version, out.root.max_age_s = body.canonical_version, body.max_age_s
         case m.End():
             out.end.SetInParent()
             out.end.keep = body.keep
@@ -105,6 +113,9 @@ def _get_request_body(request: pb.Request) -> m.RequestBody:
             return get_letters_ask(request.letters)
         case "keep":
             return m.AskKeep(request.keep.bits, request.keep.prefix)
+        case "root":
+            root = request.root
+            return m.AskRoot(root.dataset, root.profile_id, root.canonical_version, root.max_age_s)
         case "end":
             return m.End(request.end.keep)
         case _:

@@ -17,7 +17,7 @@ from paritree.core import messages as m
 from paritree.core.deadletters import ID_CHARS
 from paritree.core.looktable import Picked
 from paritree.core.sketch import PROBE_CELLS, TABLES, Probe
-from paritree.wire.frames import Cancel, Welcome
+from paritree.wire.frames import Cancel, Notice, Welcome
 
 SWEEP_ID_CHARS_MAX = 64
 PROFILE_ID_BYTES = 16
@@ -53,6 +53,18 @@ def check_welcome(welcome: Welcome) -> None:
     """Raises Malformed."""
     _number("welcome.protocol", welcome.protocol, U32_MAX)
     _name("welcome.coordinator", welcome.coordinator)
+    _at_most("welcome.watched", welcome.watched, limits.HELLO_DATASETS_MAX)
+    for dataset in welcome.watched:
+        _name("welcome.watched", dataset)
+
+
+def check_notice(notice: Notice) -> None:
+    """Raises Malformed."""
+    _name("notice.dataset", notice.dataset)
+    _number("notice.keys", notice.keys, U64_MAX)
+    if not 0 <= notice.first_us <= notice.last_us <= limits.TIME_US_MAX:
+        raise Malformed("notice.first_us and last_us are no span of time")
+    text("notice.position", notice.position, limits.POSITION_CHARS_MAX)
 
 
 def check_exchange(message: m.Request | m.Reply | Cancel) -> None:
@@ -73,6 +85,9 @@ def check_request(request: m.Request) -> None:
             _identity("begin", body.dataset, body.profile_id, body.canonical_version)
             _bucket("begin", body.scope, body.bucket)
             _seconds("begin.max_age_s", body.freshness.max_age_s or 0.0)
+        case m.AskRoot():
+            _identity("root", body.dataset, body.profile_id, body.canonical_version)
+            _seconds("root.max_age_s", body.max_age_s)
         case m.AskChildren():
             _nodes("children", body.bits, body.prefixes)
             if not body.bits < body.to_bits <= limits.LEAF_BITS_MAX:
@@ -148,10 +163,15 @@ def check_header(header: m.Header) -> None:
     _digest("header.scope_id", header.scope_id, SCOPE_ID_BYTES if header.scope else 0)
 
 
-def _check_content(body: m.Ready | m.Children | m.Sketched | m.Lists | m.Details | m.Revealed | m.Kept) -> None:
+def _check_content(body: m.Headed) -> None:
     match body:
         case m.Ready():
             _ready(body)
+        case m.Rooted():
+            for name, value in (("rows", body.rows), ("root_r", body.root_r), ("root_r2", body.root_r2)):
+                _number(f"rooted.{name}", value, U64_MAX)
+            _seconds("rooted.age_s", body.age_s)
+            text("rooted.doubt", body.doubt)
         case m.Children():
             _array("children.sums", body.sums, np.uint64)
             _array("children.counts", body.counts, np.uint64)

@@ -142,6 +142,24 @@ def test_datasets_files(files: Shop, command: str, case: str) -> None:
         assert word in told
 
 
+@pytest.mark.parametrize(
+    ("watch", "words"),
+    [
+        ("[watch.ordres]", ["coordinator.toml", "watch.ordres", "datasets.toml has no", "did you mean 'orders'?"]),
+        ("[watch.x]", ["watch.x", "known: orders"]),
+        ("[watch.orders]\nwindow_s = 0", ["watch.orders.window_s"]),
+        ("[watch.orders]\nidle_s = -1", ["watch.orders.idle_s"]),
+        ("[watch.orders]\nevery_s = 5", ["watch.orders", "every_s"]),
+    ],
+)
+def test_what_a_coordinator_is_to_watch(files: Shop, watch: str, words: list[str]) -> None:
+    file = files.folder / "coordinator.toml"
+    file.write_text(f"{file.read_text()}\n{watch}\n")
+    told = run(files, "coordinator")
+    for word in words:
+        assert word in told
+
+
 @pytest.mark.parametrize("case", SOURCE_MISTAKES)
 def test_sources(files: Shop, case: str) -> None:
     """An agent starts without its sources, which may come later; doctor tells what is wrong with them now."""

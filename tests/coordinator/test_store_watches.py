@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from coordinator.store import NewSweep, Store, watches
-from paritree.core.watch import Judged, Watermark, Windows, held
+from paritree.core.watch import Before, Events, Judged, Watermark, Windows, held
 
 Opened = Callable[..., Store]
 WINDOWS = Windows(60, 5)
@@ -117,3 +118,49 @@ def test_old_windows_are_forgotten_with_their_sweeps(opened: Opened, monkeypatch
     assert row.open_findings == 1
     assert store.sweep("s60") is None
     assert store.sweep("s120") is not None
+
+
+def test_what_was_told_survives_a_restart_until_a_check_covers_it(opened: Opened) -> None:
+    store = opened()
+    told = Events().told(WINDOWS, 3, None, 30.0).told(WINDOWS, 2, (59.0, 61.0), 70.0)
+    store.note_events("orders", "w", told)
+    store.note_events("orders", "w", Events({120: 1}))
+    store.close()
+    store = opened()
+    row = store.watch("orders")
+    assert row is not None
+    assert row.events == Events({60: 3, 120: 3}, 2, 61.0)
+    assert window(store, 60, VERIFIED)["events"] == 3
+    store.close()
+    store = opened()
+    row = store.watch("orders")
+    assert row is not None
+    assert row.events == Events({120: 3}, 2, 61.0)
+    assert store.open_window("orders", "w", replace(WINDOWS, idle_s=600), 125.0, told=True).opened == 120
+
+
+def test_roots_that_were_verified_are_known_until_other_ones_are(opened: Opened) -> None:
+    store = opened()
+    roots = {"eu": "3-00", "us": "3-01"}
+    kept = replace(VERIFIED, verdict="different", roots=roots, kept=True)
+    assert store.verified_before("orders", "w") is None
+    assert tokens(window(store, 60, kept, finding("A"))) == (["A"], 1, 0)
+    store.close()
+    store = opened()
+    assert store.verified_before("orders", "w") == Before("different", roots)
+    assert store.verified_before("orders", "another") is None
+    window(store, 120, AWAY)
+    assert store.verified_before("orders", "w") == Before("different", roots)
+    store.open_window("orders", "w", WINDOWS, 185.0)
+    assert store.settle_window("orders", "w", 180, replace(kept, same=True), REGIONS, None)
+    row = store.watch("orders")
+    assert row is not None
+    assert (row.open_findings, row.mark.verified, "new" in row.windows[-1].outcome) == (1, 180, False)
+    window(store, 240, replace(kept, kept=False), finding("A"))
+    assert store.verified_before("orders", "w") is None, "something healed"
+    store.open_window("orders", "w", WINDOWS, 305.0)
+    equal = replace(VERIFIED, roots=dict.fromkeys(REGIONS, "3-01"), kept=True)
+    assert store.settle_window("orders", "w", 300, equal, REGIONS, None)
+    row = store.watch("orders")
+    assert row is not None
+    assert (row.open_findings, tokens(dict(row.windows[-1].outcome))) == (0, ([], 0, 1))

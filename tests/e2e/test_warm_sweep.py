@@ -4,61 +4,26 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
-from servers.fleet import Fleet, paritree
+from servers.fleet import paritree
+from servers.followed import REGIONS, Followed
 from servers.postgresql import PostgresqlServer
 
 pytestmark = pytest.mark.servers
 
-DATASETS = """
-[dataset.orders]
-key = ["id"]
-lag_max_s = 0
-[dataset.orders.columns]
-id = "int"
-code = "text"
-amount = "decimal"
-[dataset.orders.regions.eu]
-connection = "main"
-table = "orders"
-[dataset.orders.regions.us]
-connection = "main"
-table = "orders"
-"""
-REFRESH = """
-[refresh.orders]
-changes = "slot"
-interval_s = 0.5
-"""
 ROWS = 5_000
 SCANNED, REFRESHED = "scanned, ", "nothing was scanned"
 
 
-class Regions:
-    """Two databases with the same table, their agents and a coordinator."""
-
-    def __init__(self, server: PostgresqlServer, folder: Path, pki: Path) -> None:
-        self.server = server
-        self.fleet = Fleet(folder, pki)
-        self.tables: dict[str, psycopg.Connection] = {}
-        for region in ("eu", "us"):
-            server.create_database(f"warm_{region}")
-            self.tables[region] = table = server.connect(f"warm_{region}")
-            table.execute("CREATE TABLE orders (id bigint PRIMARY KEY, code text, amount numeric(12, 2))")
-            table.execute(f"INSERT INTO orders SELECT i, 'c' || i, i / 4.0 FROM generate_series(1, {ROWS}) AS i")
-        self.fleet.datasets(DATASETS)
-        self.fleet.start_coordinator()
+class Regions(Followed):
+    """What sweeps over them say."""
 
     def start(self, *regions: str) -> None:
-        for region in regions:
-            url = self.server.url(f"warm_{region}")
-            self.fleet.start_agent(region, url, edit=lambda text: text + REFRESH)
-        self.fleet.wait_connected(("eu", "us"))
+        super().start(*regions)
+        self.fleet.wait_connected(REGIONS)
 
     def sweep(self) -> dict[str, Any]:
         report, _ = self.fleet.sweep("orders")
@@ -69,23 +34,10 @@ class Regions:
         answer = paritree(*command.split(), *args, "--config", str(self.fleet.folder / "agent-eu.toml"))
         return answer.stdout + answer.stderr
 
-    def close(self) -> None:
-        self.fleet.stop_all()
-        for region, table in self.tables.items():
-            table.execute(
-                "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots"
-                " WHERE database = current_database()"
-            )
-            table.close()
-            with self.server.connect() as connection:
-                connection.execute(f"DROP DATABASE warm_{region} WITH (FORCE)")
-
 
 @pytest.fixture
 def regions(postgresql: PostgresqlServer, pki_dir: Path, tmp_path: Path) -> Iterator[Regions]:
-    with ExitStack() as closing:
-        made = Regions(postgresql, tmp_path, pki_dir)
-        closing.callback(made.close)
+    with Regions(postgresql, tmp_path, pki_dir, rows=ROWS) as made:
         yield made
 
 

@@ -5,56 +5,30 @@ from __future__ import annotations
 import json
 import signal
 import sqlite3
+import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
-from servers.fleet import Fleet
+from servers.fleet import PARITREE
+from servers.followed import Followed
 from servers.postgresql import PostgresqlServer
 
 pytestmark = pytest.mark.servers
 
-DATASETS = """
-[dataset.orders]
-key = ["id"]
-lag_max_s = 2
-[dataset.orders.columns]
-id = "int"
-code = "text"
-[dataset.orders.regions.eu]
-connection = "main"
-table = "orders"
-[dataset.orders.regions.us]
-connection = "main"
-table = "orders"
-"""
-REFRESH = '[refresh.orders]\nchanges = "slot"\ninterval_s = 0.5\n'
-WATCH = "patience_s = 1.0\n[watch.orders]\nwindow_s = 2\nlate_s = 0\n"
+WATCH = "patience_s = 1.0\n[watch.orders]\nwindow_s = 2\n"
+EVERY, TOLD = f"{WATCH}late_s = 0\nidle_s = 0\n", f"{WATCH}late_s = 1\nidle_s = 3600\n"
 ROWS = 2_000
 WAIT_S = 200.0
+QUIET_S = 7.0
+"""Three windows and the second in which the last notice may still be on its way."""
 
 
-class Watched:
-    """Two databases with the same table, their agents, and a coordinator that watches them."""
-
-    def __init__(self, server: PostgresqlServer, folder: Path, pki: Path) -> None:
-        self.server = server
-        self.fleet = Fleet(folder, pki)
-        self.tables: dict[str, psycopg.Connection] = {}
-        for region in ("eu", "us"):
-            server.create_database(f"watch_{region}")
-            self.tables[region] = table = server.connect(f"watch_{region}")
-            table.execute("CREATE TABLE orders (id bigint PRIMARY KEY, code text)")
-            table.execute(f"INSERT INTO orders SELECT i, 'c' || i FROM generate_series(1, {ROWS}) AS i")
-        self.fleet.datasets(DATASETS)
-        self.fleet.start_coordinator(extra=WATCH)
-
-    def start(self, region: str) -> None:
-        self.fleet.start_agent(region, self.server.url(f"watch_{region}"), edit=lambda text: text + REFRESH)
+class Watched(Followed):
+    """And the coordinator watches them."""
 
     def state(self) -> dict[str, Any]:
         """How the watch stands, by its store: asking with the command line would be most of the work of this test."""
@@ -73,50 +47,142 @@ class Watched:
             time.sleep(0.1)
         return state
 
+    def quiet(self) -> dict[str, Any]:
+        """As it is when nothing has been checked for some windows."""
+        state, since = self.state(), time.monotonic()
+        deadline = since + WAIT_S
+        while time.monotonic() < since + QUIET_S:
+            time.sleep(0.5)
+            if (now := self.state())["windows"] != state["windows"]:
+                state, since = now, time.monotonic()
+            assert time.monotonic() < deadline, state
+        return state
+
     def asked(self, query: str) -> list[tuple[Any, ...]]:
         """What the coordinator's store says."""
         with closing(sqlite3.connect(self.fleet.folder / "coordinator.db")) as store:
             return store.execute(query).fetchall()
 
-    def checking(self) -> int:
-        """Wait for a check that is between its two looks; the end of its window."""
-        suspects = (
-            "SELECT job_id FROM sweeps WHERE state = 'running' AND"
-            " id IN (SELECT sweep_id FROM answers WHERE number >= 2)"
-        )
+    def sought(self, query: str) -> Any:
+        """The first value of the first row, once there is one."""
         deadline = time.monotonic() + WAIT_S
-        while not (found := self.asked(suspects)):
+        while not (found := self.asked(query)):
             assert time.monotonic() < deadline, self.fleet.log("coordinator")
             time.sleep(0.02)
-        return int(found[0][0].rpartition("-")[2])
+        return found[0][0]
+
+    def checking(self, answers: int = 2) -> int:
+        """Wait for a check that has so many answers, so is between its two looks; the end of its window."""
+        job = self.sought(
+            "SELECT job_id FROM sweeps WHERE state = 'running' AND"
+            f" id IN (SELECT sweep_id FROM answers WHERE number >= {answers})"
+        )
+        return int(job.rpartition("-")[2])
 
     def news(self) -> list[tuple[int, int]]:
         """New and ended findings of all windows that have any, by the store."""
         told = [json.loads(row[0]) for row in self.asked("SELECT outcome FROM watch_windows ORDER BY ended")]
-        return [(one.get("new_total", 0), one.get("ended_total", 0)) for one in told if any(_counts(one))]
+        counts = [(one.get("new_total", 0), one.get("ended_total", 0)) for one in told]
+        return [one for one in counts if any(one)]
 
-    def close(self) -> None:
-        self.fleet.stop_all()
-        for region, table in self.tables.items():
-            table.execute(
-                "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots"
-                " WHERE database = current_database()"
-            )
-            table.close()
-            with self.server.connect() as connection:
-                connection.execute(f"DROP DATABASE watch_{region} WITH (FORCE)")
+    def decided_once(self) -> bool:
+        """Whether every window has one outcome, and every check was of one sweep."""
+        once = "SELECT count(*) FROM {} GROUP BY {} HAVING count(*) > 1"
+        return not self.asked(once.format("watch_windows", "ended")) and not self.asked(once.format("sweeps", "job_id"))
+
+    def kill(self, name: str) -> None:
+        assert self.fleet.stop(name, signal.SIGKILL) == -signal.SIGKILL
 
 
-def _counts(told: dict[str, Any]) -> tuple[int, int]:
-    return told.get("new_total", 0), told.get("ended_total", 0)
+def opened(server: PostgresqlServer, folder: Path, pki: Path, extra: str, name: str) -> Watched:
+    return Watched(server, folder, pki, rows=ROWS, lag_max_s=2, extra=extra, name=name)
 
 
 @pytest.fixture
 def watched(postgresql: PostgresqlServer, pki_dir: Path, tmp_path: Path) -> Iterator[Watched]:
-    with ExitStack() as ending:
-        made = Watched(postgresql, tmp_path, pki_dir)
-        ending.callback(made.close)
+    with opened(postgresql, tmp_path, pki_dir, EVERY, "every") as made:
         yield made
+
+
+@pytest.fixture(scope="module")
+def told(postgresql: PostgresqlServer, pki_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+    with opened(postgresql, tmp_path_factory.mktemp("told"), pki_dir, TOLD, "told") as made:
+        made.start("eu", "us")
+        made.until(lambda state: state["verified"])
+        yield made
+
+
+def test_a_committed_change_is_checked_soon_and_idle_windows_not_at_all(told: Watched) -> None:
+    before = told.quiet()
+    began = time.time()
+    told.everywhere("UPDATE orders SET amount = amount + 1 WHERE id <= 300")
+    state = told.until(lambda state: state["verified"] > began)
+    took_s = time.time() - began
+    print(f"from the commit to the finished check: {took_s:.1f} s")
+    assert state["open"] == 0
+    first = next(row for row in state["windows"] if row[0] > before["verified"])
+    assert first[2] == before["verified"], "one check covers the idle windows, too"
+    events = [json.loads(row[0])["events"] for row in told.asked("SELECT outcome FROM watch_windows ORDER BY ended")]
+    assert sum(events) == 600, "300 in each region, each told once"
+
+    told.tables["us"].execute("UPDATE orders SET code = 'lost' WHERE id = 7")
+    state = told.until(lambda state: state["open"] == 1)
+    after = told.quiet()
+    assert (told.news(), after["open"]) == ([(1, 0)], 1)
+    told.tables["us"].execute("UPDATE orders SET code = 'c7' WHERE id = 7")
+    told.until(lambda state: state["open"] == 0)
+    assert told.news() == [(1, 0), (0, 1)]
+    by_roots = "SELECT count(*) FROM watch_windows WHERE verified AND sweep_id IS NULL"
+    assert told.asked(by_roots)[0][0] >= 1, "equal roots take no sweep"
+    assert told.decided_once()
+
+    following = subprocess.Popen(
+        [*PARITREE, "watch", "orders", "--config", str(told.fleet.folder / "coordinator.toml")],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert following.stderr is not None
+    while "findings are open" not in following.stderr.readline():
+        assert following.poll() is None
+    following.send_signal(signal.SIGINT)
+    out, err = following.communicate(timeout=WAIT_S)
+    assert (following.returncode, out) == (130, "")
+    assert "interrupted" in err
+    assert "Traceback" not in err
+
+
+def test_killed_in_each_phase_nothing_is_skipped_or_told_twice(told: Watched) -> None:
+    told.quiet()
+    before = len(told.news())
+    told.tables["us"].execute("UPDATE orders SET code = 'lost' WHERE id = 1")
+    told.kill("agent-us")  # before, or just after it has told
+    told.start("us")
+    told.until(lambda state: state["open"] == 1)
+
+    told.tables["us"].execute("UPDATE orders SET code = 'lost' WHERE id = 2")
+    told.sought("SELECT waiting FROM watches WHERE waiting <> '{}'")  # told, and stored
+    told.kill("coordinator")
+    told.start_coordinator()
+    told.until(lambda state: state["open"] == 2)
+
+    told.tables["us"].execute("UPDATE orders SET code = 'lost' WHERE id = 3")
+    told.sought("SELECT opened FROM watches WHERE opened IS NOT NULL")
+    told.kill("coordinator")
+    told.start_coordinator()
+    told.until(lambda state: state["open"] == 3)
+
+    told.tables["us"].execute("UPDATE orders SET code = 'lost' WHERE id = 4")
+    told.checking(1)
+    told.kill("agent-us")
+    told.start("us")
+    told.until(lambda state: state["open"] == 4)
+
+    told.kill("coordinator")  # once it is settled
+    told.start_coordinator()
+    told.quiet()
+    assert told.news()[before:] == [(1, 0)] * 4
+    assert told.decided_once()
 
 
 def test_windows_are_verified_over_changes_a_killed_coordinator_and_a_region_away(watched: Watched) -> None:
@@ -131,8 +197,8 @@ def test_windows_are_verified_over_changes_a_killed_coordinator_and_a_region_awa
     watched.tables["us"].execute("UPDATE orders SET code = 'lost' WHERE id = 7")
     watched.tables["eu"].execute("DELETE FROM orders WHERE id = 9")
     opened = watched.checking()
-    assert watched.fleet.stop("coordinator", signal.SIGKILL) == -signal.SIGKILL
-    watched.fleet.start_coordinator(extra=WATCH)
+    watched.kill("coordinator")
+    watched.start_coordinator()
     watched.until(lambda state: state["open"] == 2)
     assert watched.asked(f"SELECT count(*) FROM watch_windows WHERE ended = {opened}") == [(1,)]
     assert watched.asked(f"SELECT resumed FROM sweeps WHERE job_id LIKE '%-{opened}'") == [(1,)]

@@ -165,9 +165,20 @@ def table(**fields: Any) -> bytes:
     return reply(details=pb.Details(header=H, table=pb.LookTable(**{"width": 8, **fields})))
 
 
+def noticed(**fields: Any) -> bytes:
+    return pb.AgentMessage(notice=pb.Notice(**fields)).SerializeToString()
+
+
 HOSTILE_REPLIES: dict[str, tuple[bytes, str]] = {
     "no body": (reply(), "no body"),
     "empty message": (b"", "no body"),
+    "a notice of nothing": (noticed(), "dataset is empty"),
+    "a notice that ends before it begins": (noticed(dataset="o", first_us=2, last_us=1), "no span of time"),
+    "a notice from after the year 9999": (noticed(dataset="o", last_us=2**63), "no span of time"),
+    "a notice at a place with a bell": (noticed(dataset="o", position="\a"), "control characters"),
+    "a notice at too long a place": (noticed(dataset="o", position="p" * 4_097), "longer than 4096"),
+    "a root of no age": (reply(rooted=pb.Rooted(header=H, age_s=float("nan"))), "age_s is not a number"),
+    "a long doubt": (reply(rooted=pb.Rooted(header=H, doubt="d" * 301)), "longer than 300"),
     "no sweep": (
         pb.AgentMessage(reply=pb.Reply(ended=pb.Ended())).SerializeToString(),
         "sweep_id is empty",
@@ -297,6 +308,14 @@ HOSTILE_REQUESTS: dict[str, tuple[bytes, str]] = {
     "nameless coordinator": (
         pb.CoordinatorMessage(welcome=pb.Welcome(protocol=1)).SerializeToString(),
         "coordinator is empty",
+    ),
+    "a watched dataset without a name": (
+        pb.CoordinatorMessage(welcome=pb.Welcome(protocol=3, coordinator="c", watched=[""])).SerializeToString(),
+        "watched is empty",
+    ),
+    "a root of no age": (
+        asked(root=pb.AskRoot(dataset="o", profile_id=bytes(16), max_age_s=float("nan"))),
+        "max_age_s is not a number",
     ),
     "cancel without a sweep": (pb.CoordinatorMessage(cancel=pb.Cancel(exchange=1)).SerializeToString(), "sweep_id"),
 }

@@ -15,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from psycopg import sql
 
-from edge_agent.connectors.changes import RescanNeeded
+from edge_agent.connectors.changes import RescanNeeded, Span
 from edge_agent.connectors.contract import BATCH_ROWS
 from edge_agent.connectors.postgresql import lookup, pgoutput
 from edge_agent.connectors.postgresql.decode import decode_batches
@@ -30,6 +30,8 @@ from paritree.core.errors import ConfigError, InvariantBroken
 from paritree.core.fast.warming import Kernels, are_used
 from paritree.core.profile import Binding
 
+EPOCH_S: Final = 946_684_800
+"""The beginning of 2000 in UTC, from which PostgreSQL counts, in seconds since 1970."""
 KERNELS: Final = Kernels("edge_agent.connectors.postgresql.pgoutput_kernel", "read_keys")
 
 
@@ -105,7 +107,8 @@ class MessageReader:
     """Takes the slot's messages in and hands out the keys that they name, batch by batch.
 
     ``oids`` are the relations whose changes may come. Afterwards ``committed`` is the end of the last transaction,
-    ``changes`` counts rows, ``marks`` holds the contents of the markers that came, ``xids`` the transactions.
+    ``changes`` counts rows, ``marks`` holds the contents of the markers that came, ``xids`` the transactions,
+    ``span_s`` is when the first and the last of the changes were committed.
     """
 
     keys: KeyColumns
@@ -126,6 +129,11 @@ class MessageReader:
     @property
     def changes(self) -> int:
         return int(self._state[pgoutput.CHANGES])
+
+    @property
+    def span_s(self) -> Span | None:
+        first_us, last_us = (int(self._state[place]) for place in (pgoutput.FIRST_US, pgoutput.LAST_US))
+        return (first_us / 1e6 + EPOCH_S, last_us / 1e6 + EPOCH_S) if self._state[pgoutput.DATED] else None
 
     def read(self, session: Session, tuples: Tuples) -> Iterator[pa.RecordBatch]:
         """The keys of rows of one column, each a message."""

@@ -155,7 +155,7 @@ class PostgresqlChanges(ChangeSource):
                     )
                 lsn = max(state.lsn, reader.committed, reached if ended else 0)
                 state = State(state.system, self.slot, lsn, shape)
-                yield ChangeBatch(waiting, state.mark(), reader.changes - told)
+                yield ChangeBatch(waiting, state.mark(), reader.changes - told, span_s=reader.span_s)
                 if not ended and self._acknowledged < state.lsn:
                     raise InvariantBroken("more changes were asked for before the last mark was acknowledged")
 

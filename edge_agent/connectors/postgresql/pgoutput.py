@@ -25,9 +25,10 @@ END, OTHER, FULL, STRANGER, NULL_KEY, NO_KEY, MALFORMED = range(7)
 """Why reading stopped: no message is left, one that is not read here, no room, a relation that is not known, a key
 with NULL, an old row without its key (or a key that was not sent), not pgoutput."""
 
-IN_TRANSACTION, COMMITTED, KEYS, XIDS, CHANGES, STATE_WORDS = range(6)
+IN_TRANSACTION, COMMITTED, KEYS, XIDS, CHANGES, DATED, FIRST_US, LAST_US, STATE_WORDS = range(9)
 """Places in the state: 1 between Begin and Commit, the end of the last commit (LSN), the keys and the transactions
-written to the output so far, and the changes read so far."""
+written to the output so far, the changes read so far, those of them that are committed, and when the first and the last
+of these were (microseconds since 2000)."""
 
 OID, COLUMNS, FIRST_KEY = range(3)
 """Places in a row that describes a relation: its object identifier, its number of columns, then where its keys are."""
@@ -173,11 +174,16 @@ class _Output:
     def _commit(self, reader: Reader) -> None:
         reader.take(9)  # flags, the commit's LSN
         end = reader.number(8)
-        reader.take(8)
+        at_us = reader.number(8, signed=True)
         reader.close()
         if not self.state[IN_TRANSACTION] or end >= 1 << 63:
             raise Malformed("a commit without a transaction")
         self.state[IN_TRANSACTION], self.state[COMMITTED] = 0, end
+        if self.state[CHANGES] > self.state[DATED]:
+            first = self.state[DATED] == 0
+            self.state[FIRST_US] = at_us if first else min(at_us, self.state[FIRST_US])
+            self.state[LAST_US] = at_us if first else max(at_us, self.state[LAST_US])
+            self.state[DATED] = self.state[CHANGES]
 
     def _change(self, kind: str, reader: Reader) -> int | None:
         if not self.state[IN_TRANSACTION]:

@@ -15,7 +15,7 @@ from edge_agent.connectors.postgresql.tuples import Bytes, Places
 from paritree.core.fast.compiler import inner, kernel
 
 _END, _OTHER, _FULL, _STRANGER, _NULL_KEY, _NO_KEY, _MALFORMED = range(7)  # as in pgoutput.py
-_IN_TRANSACTION, _COMMITTED, _KEYS, _XIDS, _CHANGES = range(5)
+_IN_TRANSACTION, _COMMITTED, _KEYS, _XIDS, _CHANGES, _DATED, _FIRST_US, _LAST_US = range(8)
 _OID, _COLUMNS, _FIRST_KEY = range(3)
 _TAKEN = -1
 """A message was taken in."""
@@ -234,6 +234,13 @@ def read_keys(
                 return message, _MALFORMED
             state[_COMMITTED] = _number(data, place + 9, 8)
             state[_IN_TRANSACTION] = 0
+            if state[_CHANGES] > state[_DATED]:
+                at_us = _number(data, place + 17, 8)
+                if state[_DATED] == 0 or at_us < state[_FIRST_US]:
+                    state[_FIRST_US] = at_us
+                if state[_DATED] == 0 or at_us > state[_LAST_US]:
+                    state[_LAST_US] = at_us
+                state[_DATED] = state[_CHANGES]
         elif kind in (_I, _U, _D):
             why = _change(data, place, end, kind, relations, state, key_at, key_size, cell_at, cell_size)
             if why != _TAKEN:

@@ -7,12 +7,14 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class AgentMessage(_message.Message):
-    __slots__ = ("hello", "reply")
+    __slots__ = ("hello", "reply", "notice")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     REPLY_FIELD_NUMBER: _ClassVar[int]
+    NOTICE_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     reply: Reply
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., reply: _Optional[_Union[Reply, _Mapping]] = ...) -> None: ...
+    notice: Notice
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., reply: _Optional[_Union[Reply, _Mapping]] = ..., notice: _Optional[_Union[Notice, _Mapping]] = ...) -> None: ...
 
 class CoordinatorMessage(_message.Message):
     __slots__ = ("welcome", "request", "cancel")
@@ -39,24 +41,44 @@ class Hello(_message.Message):
     def __init__(self, protocol: _Optional[int] = ..., region: _Optional[str] = ..., agent: _Optional[str] = ..., instance: _Optional[str] = ..., datasets: _Optional[_Iterable[_Union[DatasetOffer, _Mapping]]] = ...) -> None: ...
 
 class DatasetOffer(_message.Message):
-    __slots__ = ("dataset", "profile_id", "canonical_version", "key_id")
+    __slots__ = ("dataset", "profile_id", "canonical_version", "key_id", "tells", "rooted")
     DATASET_FIELD_NUMBER: _ClassVar[int]
     PROFILE_ID_FIELD_NUMBER: _ClassVar[int]
     CANONICAL_VERSION_FIELD_NUMBER: _ClassVar[int]
     KEY_ID_FIELD_NUMBER: _ClassVar[int]
+    TELLS_FIELD_NUMBER: _ClassVar[int]
+    ROOTED_FIELD_NUMBER: _ClassVar[int]
     dataset: str
     profile_id: bytes
     canonical_version: int
     key_id: bytes
-    def __init__(self, dataset: _Optional[str] = ..., profile_id: _Optional[bytes] = ..., canonical_version: _Optional[int] = ..., key_id: _Optional[bytes] = ...) -> None: ...
+    tells: bool
+    rooted: bool
+    def __init__(self, dataset: _Optional[str] = ..., profile_id: _Optional[bytes] = ..., canonical_version: _Optional[int] = ..., key_id: _Optional[bytes] = ..., tells: _Optional[bool] = ..., rooted: _Optional[bool] = ...) -> None: ...
 
 class Welcome(_message.Message):
-    __slots__ = ("protocol", "coordinator")
+    __slots__ = ("protocol", "coordinator", "watched")
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     COORDINATOR_FIELD_NUMBER: _ClassVar[int]
+    WATCHED_FIELD_NUMBER: _ClassVar[int]
     protocol: int
     coordinator: str
-    def __init__(self, protocol: _Optional[int] = ..., coordinator: _Optional[str] = ...) -> None: ...
+    watched: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, protocol: _Optional[int] = ..., coordinator: _Optional[str] = ..., watched: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Notice(_message.Message):
+    __slots__ = ("dataset", "keys", "first_us", "last_us", "position")
+    DATASET_FIELD_NUMBER: _ClassVar[int]
+    KEYS_FIELD_NUMBER: _ClassVar[int]
+    FIRST_US_FIELD_NUMBER: _ClassVar[int]
+    LAST_US_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    dataset: str
+    keys: int
+    first_us: int
+    last_us: int
+    position: str
+    def __init__(self, dataset: _Optional[str] = ..., keys: _Optional[int] = ..., first_us: _Optional[int] = ..., last_us: _Optional[int] = ..., position: _Optional[str] = ...) -> None: ...
 
 class Cancel(_message.Message):
     __slots__ = ("exchange", "sweep_id")
@@ -89,7 +111,7 @@ class Header(_message.Message):
     def __init__(self, dataset: _Optional[str] = ..., profile_id: _Optional[bytes] = ..., canonical_version: _Optional[int] = ..., key_id: _Optional[bytes] = ..., sweep_id: _Optional[str] = ..., position: _Optional[str] = ..., scope: _Optional[str] = ..., scope_id: _Optional[bytes] = ..., bucket: _Optional[bytes] = ...) -> None: ...
 
 class Request(_message.Message):
-    __slots__ = ("exchange", "sweep_id", "timeout_s", "fence", "begin", "children", "lists", "detail", "reveal", "end", "sketch", "letters", "again", "keep")
+    __slots__ = ("exchange", "sweep_id", "timeout_s", "fence", "begin", "children", "lists", "detail", "reveal", "end", "sketch", "letters", "again", "keep", "root")
     EXCHANGE_FIELD_NUMBER: _ClassVar[int]
     SWEEP_ID_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_S_FIELD_NUMBER: _ClassVar[int]
@@ -104,6 +126,7 @@ class Request(_message.Message):
     LETTERS_FIELD_NUMBER: _ClassVar[int]
     AGAIN_FIELD_NUMBER: _ClassVar[int]
     KEEP_FIELD_NUMBER: _ClassVar[int]
+    ROOT_FIELD_NUMBER: _ClassVar[int]
     exchange: int
     sweep_id: str
     timeout_s: float
@@ -118,7 +141,8 @@ class Request(_message.Message):
     letters: AskLetters
     again: AskAgain
     keep: AskKeep
-    def __init__(self, exchange: _Optional[int] = ..., sweep_id: _Optional[str] = ..., timeout_s: _Optional[float] = ..., fence: _Optional[int] = ..., begin: _Optional[_Union[Begin, _Mapping]] = ..., children: _Optional[_Union[AskChildren, _Mapping]] = ..., lists: _Optional[_Union[AskLists, _Mapping]] = ..., detail: _Optional[_Union[AskDetail, _Mapping]] = ..., reveal: _Optional[_Union[AskReveal, _Mapping]] = ..., end: _Optional[_Union[End, _Mapping]] = ..., sketch: _Optional[_Union[AskSketch, _Mapping]] = ..., letters: _Optional[_Union[AskLetters, _Mapping]] = ..., again: _Optional[_Union[AskAgain, _Mapping]] = ..., keep: _Optional[_Union[AskKeep, _Mapping]] = ...) -> None: ...
+    root: AskRoot
+    def __init__(self, exchange: _Optional[int] = ..., sweep_id: _Optional[str] = ..., timeout_s: _Optional[float] = ..., fence: _Optional[int] = ..., begin: _Optional[_Union[Begin, _Mapping]] = ..., children: _Optional[_Union[AskChildren, _Mapping]] = ..., lists: _Optional[_Union[AskLists, _Mapping]] = ..., detail: _Optional[_Union[AskDetail, _Mapping]] = ..., reveal: _Optional[_Union[AskReveal, _Mapping]] = ..., end: _Optional[_Union[End, _Mapping]] = ..., sketch: _Optional[_Union[AskSketch, _Mapping]] = ..., letters: _Optional[_Union[AskLetters, _Mapping]] = ..., again: _Optional[_Union[AskAgain, _Mapping]] = ..., keep: _Optional[_Union[AskKeep, _Mapping]] = ..., root: _Optional[_Union[AskRoot, _Mapping]] = ...) -> None: ...
 
 class Begin(_message.Message):
     __slots__ = ("dataset", "profile_id", "canonical_version", "scope", "bucket", "max_age_s", "no_rescan")
@@ -137,6 +161,18 @@ class Begin(_message.Message):
     max_age_s: float
     no_rescan: bool
     def __init__(self, dataset: _Optional[str] = ..., profile_id: _Optional[bytes] = ..., canonical_version: _Optional[int] = ..., scope: _Optional[str] = ..., bucket: _Optional[bytes] = ..., max_age_s: _Optional[float] = ..., no_rescan: _Optional[bool] = ...) -> None: ...
+
+class AskRoot(_message.Message):
+    __slots__ = ("dataset", "profile_id", "canonical_version", "max_age_s")
+    DATASET_FIELD_NUMBER: _ClassVar[int]
+    PROFILE_ID_FIELD_NUMBER: _ClassVar[int]
+    CANONICAL_VERSION_FIELD_NUMBER: _ClassVar[int]
+    MAX_AGE_S_FIELD_NUMBER: _ClassVar[int]
+    dataset: str
+    profile_id: bytes
+    canonical_version: int
+    max_age_s: float
+    def __init__(self, dataset: _Optional[str] = ..., profile_id: _Optional[bytes] = ..., canonical_version: _Optional[int] = ..., max_age_s: _Optional[float] = ...) -> None: ...
 
 class AskChildren(_message.Message):
     __slots__ = ("bits", "to_bits", "prefixes", "counts")
@@ -263,7 +299,7 @@ class AskLetters(_message.Message):
     def __init__(self, dataset: _Optional[str] = ..., action: _Optional[str] = ..., ids: _Optional[_Iterable[str]] = ..., reason: _Optional[str] = ..., operator: _Optional[str] = ...) -> None: ...
 
 class Reply(_message.Message):
-    __slots__ = ("exchange", "sweep_id", "part", "last", "progress", "ready", "children", "lists", "details", "revealed", "refusal", "ended", "sketched", "letters", "kept")
+    __slots__ = ("exchange", "sweep_id", "part", "last", "progress", "ready", "children", "lists", "details", "revealed", "refusal", "ended", "sketched", "letters", "kept", "rooted")
     EXCHANGE_FIELD_NUMBER: _ClassVar[int]
     SWEEP_ID_FIELD_NUMBER: _ClassVar[int]
     PART_FIELD_NUMBER: _ClassVar[int]
@@ -279,6 +315,7 @@ class Reply(_message.Message):
     SKETCHED_FIELD_NUMBER: _ClassVar[int]
     LETTERS_FIELD_NUMBER: _ClassVar[int]
     KEPT_FIELD_NUMBER: _ClassVar[int]
+    ROOTED_FIELD_NUMBER: _ClassVar[int]
     exchange: int
     sweep_id: str
     part: int
@@ -294,7 +331,8 @@ class Reply(_message.Message):
     sketched: Sketched
     letters: Letters
     kept: Kept
-    def __init__(self, exchange: _Optional[int] = ..., sweep_id: _Optional[str] = ..., part: _Optional[int] = ..., last: _Optional[bool] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., ready: _Optional[_Union[Ready, _Mapping]] = ..., children: _Optional[_Union[Children, _Mapping]] = ..., lists: _Optional[_Union[Lists, _Mapping]] = ..., details: _Optional[_Union[Details, _Mapping]] = ..., revealed: _Optional[_Union[Revealed, _Mapping]] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ..., ended: _Optional[_Union[Ended, _Mapping]] = ..., sketched: _Optional[_Union[Sketched, _Mapping]] = ..., letters: _Optional[_Union[Letters, _Mapping]] = ..., kept: _Optional[_Union[Kept, _Mapping]] = ...) -> None: ...
+    rooted: Rooted
+    def __init__(self, exchange: _Optional[int] = ..., sweep_id: _Optional[str] = ..., part: _Optional[int] = ..., last: _Optional[bool] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., ready: _Optional[_Union[Ready, _Mapping]] = ..., children: _Optional[_Union[Children, _Mapping]] = ..., lists: _Optional[_Union[Lists, _Mapping]] = ..., details: _Optional[_Union[Details, _Mapping]] = ..., revealed: _Optional[_Union[Revealed, _Mapping]] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ..., ended: _Optional[_Union[Ended, _Mapping]] = ..., sketched: _Optional[_Union[Sketched, _Mapping]] = ..., letters: _Optional[_Union[Letters, _Mapping]] = ..., kept: _Optional[_Union[Kept, _Mapping]] = ..., rooted: _Optional[_Union[Rooted, _Mapping]] = ...) -> None: ...
 
 class Progress(_message.Message):
     __slots__ = ("shards_done", "shards_total", "rows")
@@ -358,6 +396,24 @@ class Ready(_message.Message):
     notes: _containers.RepeatedScalarFieldContainer[str]
     faults: _containers.RepeatedScalarFieldContainer[str]
     def __init__(self, header: _Optional[_Union[Header, _Mapping]] = ..., engine: _Optional[str] = ..., rows: _Optional[int] = ..., root_r: _Optional[int] = ..., root_r2: _Optional[int] = ..., probe: _Optional[bytes] = ..., pulls: _Optional[bytes] = ..., point: _Optional[bool] = ..., scan_s: _Optional[float] = ..., age_s: _Optional[float] = ..., duplicate_keys: _Optional[int] = ..., dead: _Optional[_Union[DeadLetters, _Mapping]] = ..., disclosure: _Optional[str] = ..., sealed_keys: _Optional[bool] = ..., notes: _Optional[_Iterable[str]] = ..., faults: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Rooted(_message.Message):
+    __slots__ = ("header", "rows", "root_r", "root_r2", "age_s", "point", "doubt")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    ROOT_R_FIELD_NUMBER: _ClassVar[int]
+    ROOT_R2_FIELD_NUMBER: _ClassVar[int]
+    AGE_S_FIELD_NUMBER: _ClassVar[int]
+    POINT_FIELD_NUMBER: _ClassVar[int]
+    DOUBT_FIELD_NUMBER: _ClassVar[int]
+    header: Header
+    rows: int
+    root_r: int
+    root_r2: int
+    age_s: float
+    point: bool
+    doubt: str
+    def __init__(self, header: _Optional[_Union[Header, _Mapping]] = ..., rows: _Optional[int] = ..., root_r: _Optional[int] = ..., root_r2: _Optional[int] = ..., age_s: _Optional[float] = ..., point: _Optional[bool] = ..., doubt: _Optional[str] = ...) -> None: ...
 
 class Children(_message.Message):
     __slots__ = ("header", "sums", "counts")
