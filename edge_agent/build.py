@@ -114,7 +114,7 @@ def build_index(
             watch = LoadWatch(copy.throttle, lambda: load_of(copy, connector), alive=tell)
             results = snapshots.results(
                 *(executor, scan_shard),
-                lambda shard: gathered.begun(_task(copy, executor, shard, spool, letters.kept, name)),
+                lambda shard: gathered.begun(_task(copy, executor, shard, spool, letters.kept, name, lasts)),
                 connections=connections_of(copy.source.url, copy.throttle.connections_max),
                 before=watch.wait,
             )
@@ -271,7 +271,7 @@ def load_of(copy: Copy, connector: Connector) -> str:
     return connector.load(copy.throttle.replica_lag_max_s, copy.throttle.backends_active_max)
 
 
-def _task(copy: Copy, executor: Executor, shard: Shard, spool: Path, keep: bool, lent: str) -> ScanTask:
+def _task(copy: Copy, executor: Executor, shard: Shard, spool: Path, keep: bool, lent: str, lasts: Lasts) -> ScanTask:
     return ScanTask(
         copy.source,
         copy.binding,
@@ -285,4 +285,5 @@ def _task(copy: Copy, executor: Executor, shard: Shard, spool: Path, keep: bool,
         letters=keep,
         lent=lent,
         rest_key=copy.rest_key,
+        contents=lasts is Lasts.VERSIONED,
     )

@@ -59,6 +59,7 @@ class Done:
     keyed: int
     keyless: int
     reasons: Mapping[str, int]
+    content: str = ""
 
 
 @dataclass(slots=True)

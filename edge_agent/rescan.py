@@ -1,7 +1,7 @@
 """An index whose source tells no changes, brought up to date by scanning some of its shards again.
 
     by version   a file's rows are those of last time as long as nobody wrote it (``fileversion``): changed and new
-                 ones are read, and rows of vanished ones go, all in one step of the index
+                 ones are read, but for parts of the same bytes, and rows of vanished ones go, in one step of the index
     by age       a row never leaves its token range, so each range is replaced by itself as soon as it was read:
                  before a sweep those that are too old, between sweeps the oldest, at a bounded rate
 
@@ -11,7 +11,7 @@ What cannot be done shard by shard raises :class:`RescanNeeded`, and the table i
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -116,15 +116,18 @@ class ShardRescan:
             running = opened.enter_context(executor())
             plan = opened.enter_context(self._plan(connector, running.workers))
             state = self._state()
-            due, dropped = (
-                self._changed(state, plan) if self.by_version else (self._old(state, plan, max_age_s or 0.0), [])
-            )
+            stays: dict[str, Shard] = {}
+            if self.by_version:
+                due, dropped, stays = self._changed(state, plan)
+            else:
+                due, dropped = self._old(state, plan, max_age_s or 0.0), []
             if (due or dropped) and not scan:
                 raise RescanNeeded(f"{len(due)} of {len(plan.shards)} shards are to be scanned again")
             with self._written() as written:
                 results = self._results(copy, connector, running, due, written, progress, letters)
                 if self.by_version:
-                    moved = self._at_once([one for _, one in results], dropped, plan, as_of, demand_same_schema)
+                    scanned = [one for _, one in results]
+                    moved = self._at_once(scanned, dropped, stays, plan, as_of, demand_same_schema)
                 else:
                     moved = self._one_by_one(results, plan)
                     demand_same_schema()
@@ -171,20 +174,29 @@ class ShardRescan:
         with connector.plan(self._copy.binding, rows) as plan:
             yield plan
 
-    def _changed(self, state: State, plan: Plan) -> tuple[list[Due], list[str]]:
-        """The shards of the plan that the index has not, or of another version; and those that are no more."""
+    def _changed(self, state: State, plan: Plan) -> tuple[list[Due], list[str], dict[str, Shard]]:
+        """The shards of the plan whose rows the index has not; those that are no more; how the others are called now.
+
+        Those are given by the names that they have in the index, unless they are described there as they are now.
+        """
         held = {shard.name: shard for shard in state.scanned}
+        known = plan.recut(self._copy.binding, [shard.shard for shard in state.scanned])
         names = {shard.label for shard in plan.shards}
         if len(names) < len(plan.shards):
             raise RescanNeeded("several shards have one name")
+        if any(name not in held for name in known.values()):
+            raise RescanNeeded("shards of the index have other names than in its source")
+        there = {known[shard.label]: shard for shard in plan.shards if shard.label in known}
         due = [
-            Due(shard.label, shard, known.run if known else None)
+            Due(shard.label, shard, held[shard.label].run if shard.label in held else None)
             for shard in plan.shards
-            if (known := held.get(shard.label)) is None or not shard.version or known.shard.version != shard.version
+            if shard.label not in known
         ]
         if len(due) == len(plan.shards) or len(due) > DUE_MAX:
             raise RescanNeeded(f"{len(due)} of {len(plan.shards)} shards were written")
-        return due, sorted(held.keys() - names)
+        dropped = sorted(held.keys() - there.keys() - {one.name for one in due})
+        stays = {name: shard for name, shard in there.items() if _about(held[name].shard) != _about(shard)}
+        return due, dropped, stays
 
     def _old(self, state: State, plan: Plan, age_s: float) -> list[Due]:
         """The shards that are older, as the index has cut them, oldest first."""
@@ -230,6 +242,7 @@ class ShardRescan:
                 yield ScanTask(
                     copy.source, copy.binding, copy.profile, copy.keys, replace(one.shard, number=number), path,
                     copy.digester, copy.throttle, executor.workers, letters.kept, lent, copy.rest_key,
+                    self.by_version,
                 )  # fmt: skip
 
         with lent_to(copy, connector) as lent:
@@ -258,13 +271,19 @@ class ShardRescan:
     # --- putting in -------------------------------------------------------------------------------------------------
 
     def _at_once(
-        self, shards: Sequence[Rescanned], dropped: Sequence[str], plan: Plan, as_of: float, check: Callable[[], None]
+        self,
+        shards: Sequence[Rescanned],
+        dropped: Sequence[str],
+        stays: Mapping[str, Shard],
+        plan: Plan,
+        as_of: float,
+        check: Callable[[], None],
     ) -> Replaced:
         """All of them in one step, with the position at which the source has been since before they were read."""
         reached = Reached(plan.position(), b"", as_of)
         check()
-        if shards or dropped:
-            return self._index.replace(shards, dropped=dropped, reached=reached, plan=plan.memento())
+        if shards or dropped or stays:
+            return self._index.replace(shards, dropped=dropped, reached=reached, plan=plan.memento(), stays=stays)
         self._index.advance(reached)
         return Replaced(0, 0, {})
 
@@ -286,6 +305,11 @@ class ShardRescan:
         """End the letters of rows that are no dead ones any more."""
         view = self._index.view()
         letters.rescanned(dead_locators(view), sum(sum(held.keyless.values()) for held in view.state.scanned))
+
+
+def _about(shard: Shard) -> tuple[object, ...]:
+    """What an index knows a shard by."""
+    return shard.number, shard.label, shard.version, shard.content
 
 
 def dead_locators(view: View) -> Iterator[bytes]:

@@ -143,8 +143,8 @@ class Resumption:
         self._note_plans(snapshots.plans)
         if self._kept is not None:
             number, of = result.shard, max(1, len(snapshots.plans[0].shards))
-            dead = result.dead_keyed, result.dead_keyless, dict(result.reasons)
-            self._kept.note_done(Done(number, number % of, snapshots.read_by, as_of, run.rows, run.checksum, *dead))
+            rest = result.dead_keyed, result.dead_keyless, dict(result.reasons), result.content
+            self._kept.note_done(Done(number, number % of, snapshots.read_by, as_of, run.rows, run.checksum, *rest))
 
     def lasting(self, snapshots: Snapshots[Any]) -> bool:
         """Whether an index that stays may be made from the scan.
@@ -190,4 +190,5 @@ def result_of(done: Done, folder: Path, digester: str, rest_key: RestKey | None)
         dead_keyed=done.keyed,
         dead_keyless=done.keyless,
         reasons=Counter(done.reasons),
+        content=done.content,
     )

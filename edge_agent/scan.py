@@ -36,7 +36,8 @@ class ScanTask:
 
     ``digester`` is "compiled" or "plain"; both give the same bytes. ``tasks`` share the rate of ``throttle``.
     ``letters``: leave the dead letters beside the run, sealed; else they are counted only. ``lent`` names a connector
-    of this process (see :mod:`edge_agent.sharing`). ``rest_key``: the run is encrypted at rest.
+    of this process (see :mod:`edge_agent.sharing`). ``rest_key``: the run is encrypted at rest. ``contents``: say what
+    the shard's rows are made from, so that they are found again.
     """
 
     source: Source
@@ -51,6 +52,7 @@ class ScanTask:
     letters: bool = False
     lent: str = ""
     rest_key: RestKey | None = None
+    contents: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,7 @@ class ShardResult:
     reasons: Counter[str] = field(default_factory=Counter)
     wall_s: float = 0.0
     waited: Waited = NOT_WAITED
+    content: str = ""
 
 
 def scan_shard(task: ScanTask) -> ShardResult:
@@ -98,6 +101,7 @@ def _scanned(task: ScanTask) -> ShardResult:
                 letters.add(batch, digested.dead, first_row)
             first_row += batch.num_rows
             batches.append(digested)
+        content = connector.content(task.binding, task.shard) if task.contents else ""
     rows = sorted_rows(batches, task.digester)
     write_run(task.run_path, rows, task.rest_key)
     letters.write(task.run_path)
@@ -114,6 +118,7 @@ def _scanned(task: ScanTask) -> ShardResult:
         reasons=Counter(d.reason[: limits.REASON_CHARS_MAX] for d in dead),
         wall_s=time.perf_counter() - began,
         waited=pacer.waited,
+        content=content,
     )
 
 

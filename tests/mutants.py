@@ -21,6 +21,7 @@ from types import CodeType
 from typing import Any, Final
 
 from mutants_durable import DURABLE
+from mutants_indexes import INDEXES
 from mutants_jobs import SPARING
 from mutants_protocol import PROTOCOL
 from mutants_survival import SURVIVAL
@@ -302,7 +303,7 @@ MUTANTS: Final = (
         "False",
         ("tests/core/test_ranges.py",),
     ),
-    *(Mutant(*planted) for planted in (*PROTOCOL, *DURABLE, *SPARING, *SURVIVAL)),
+    *(Mutant(*planted) for planted in (*PROTOCOL, *DURABLE, *INDEXES, *SPARING, *SURVIVAL)),
 )
 
 
@@ -385,8 +386,7 @@ def plant_each(mutants: Sequence[Mutant]) -> dict[str, int]:
 def main(names: Sequence[str]) -> int:
     """0 when every mutant was caught."""
     mutants = [mutant for mutant in MUTANTS if not names or mutant.name in names]
-    unknown = set(names) - {mutant.name for mutant in mutants}
-    if unknown:
+    if unknown := set(names) - {mutant.name for mutant in mutants}:
         sys.stdout.write(f"no such mutant: {', '.join(sorted(unknown))}\n")
         return 2
     began = time.monotonic()

@@ -17,8 +17,6 @@ FENCES: Final = "tests/agent/test_fences.py"
 RESUMPTION: Final = "tests/agent/test_resumption.py"
 POSTGRESQL: Final = "tests/connectors/test_postgresql_resumption.py"
 
-WHOLE: Final = "tests/agent/test_wholescan.py"
-KILLED_FILES: Final = "tests/agent/test_rescan_killed.py"
 
 Planted = tuple[str, str, str, str, tuple[str, ...]]
 
@@ -301,63 +299,4 @@ GOING_ON: Final[tuple[Planted, ...]] = (
     ),
 )
 
-WHOLE_SCANS: Final[tuple[Planted, ...]] = (
-    (
-        "whole scan: finished shards are read again",
-        "edge_agent/wholescan.py",
-        "kept.identity == self._identity and kept.done else None",
-        "False else None",
-        (f"{WHOLE}::test_rows_that_moved_to_a_finished_shard_and_back_are_there_once",),
-    ),
-    (
-        "whole scan: what changed meanwhile is not waited for",
-        "edge_agent/warm.py",
-        "doubt = (INTERRUPTED, DOUBT) if built.resumed and self._following.proves else None",
-        "doubt = None",
-        (f"{WHOLE}::test_until_changes_are_taken_over_nothing_is_answered_from_it",),
-    ),
-    (
-        "whole scan: an index in doubt is used if it is young",
-        "edge_agent/warm.py",
-        " and not unfinished:",
-        ":",
-        (f"{WHOLE}::test_until_changes_are_taken_over_nothing_is_answered_from_it",),
-    ),
-    (
-        "whole scan: another index goes on with it",
-        "edge_agent/wholescan.py",
-        "kept.identity == self._identity and kept.done",
-        "kept.done",
-        (f"{WHOLE}::test_another_index_does_not_go_on_with_it",),
-    ),
-    (
-        "whole scan: a rewritten table is gone on with",
-        "edge_agent/connectors/postgresql/shards.py",
-        'if any(memento["files"] != files for memento in mementos):',
-        "if False:",
-        (f"{WHOLE}::test_what_changes_do_not_tell_is_scanned_anew_and_said",),
-    ),
-    (
-        "whole scan: runs go with an install that came to nothing",
-        "edge_agent/index/installing.py",
-        "is_scanned = one.run_path.parent == shelf.scan_folder",
-        "is_scanned = False",
-        (f"{WHOLE}::test_killed_at_every_point_of_the_scan_it_goes_on",),
-    ),
-    (
-        "whole scan: the version of a shard proves nothing",
-        "edge_agent/resumption.py",
-        "if self._lasts is Lasts.VERSIONED:",
-        "if False:",
-        (f"{KILLED_FILES}::test_a_shard_whose_file_was_written_unseen_is_read_again",),
-    ),
-    (
-        "whole scan: a cancelled sweep leaves its slot",
-        "edge_agent/warm.py",
-        "if not self._whole.left(error) and mark_of(kept) is not None:",
-        "if False:",
-        (f"{WHOLE}::test_a_sweep_that_rests_is_gone_on_with_and_one_that_is_cancelled_leaves_no_slot",),
-    ),
-)
-
-DURABLE: Final = (*CHECKPOINTS, *FENCE, *GOING_ON, *WHOLE_SCANS)
+DURABLE: Final = (*CHECKPOINTS, *FENCE, *GOING_ON)

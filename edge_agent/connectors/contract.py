@@ -84,7 +84,8 @@ class Shard:
     """A native local range of the source that one task scans; small, picklable, meaningful to its connector only.
 
     ``label`` is for people (progress, dead letters), ``range`` for the connector; ``rows_estimate`` for planning.
-    ``version``: shards of one label and one version that is not "" have the same rows, whenever they are read.
+    ``version``: shards of one label and one version that is not "" have the same rows, whenever they are read;
+    ``content``, known once it was scanned: shards of one content have the same rows, wherever those lie.
     """
 
     number: int
@@ -92,6 +93,7 @@ class Shard:
     range: Mapping[str, Any]
     rows_estimate: int = 0
     version: str = ""
+    content: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +146,15 @@ class Plan(ABC):
         del shards
         own = self.memento()
         return () if own is not None and all(memento == own for memento in mementos) else None
+
+    def recut(self, binding: Binding, held: Sequence[Shard]) -> Mapping[str, str]:
+        """Cut anew, so that shards of an earlier plan are shards of this one where their rows are the same now.
+
+        Returns those: by label, the label that they have among ``held``. All others are to be scanned.
+        """
+        del binding
+        known = {shard.label: shard.version for shard in held if shard.version}
+        return {shard.label: shard.label for shard in self.shards if known.get(shard.label) == shard.version}
 
     def changed_since(self, earlier: Plan, shard: Shard) -> Shard | None:
         """The rows of a shard of this plan that ``earlier``, which was renewed to this one, may not have seen there.
@@ -212,6 +223,11 @@ class Connector(ABC):
 
         May be called in another process than ``plan``, on a connector of its own, while the plan is open.
         """
+
+    def content(self, binding: Binding, shard: Shard) -> str:
+        """The :attr:`Shard.content` of a shard that was scanned just now; "" where it is not known or not proved."""
+        del binding, shard
+        return ""
 
     def asks(self, binding: Binding) -> bool:
         """Whether ``scan`` asks the source for the binding's bucket, instead of reading the rows of other buckets too.

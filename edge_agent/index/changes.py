@@ -12,7 +12,7 @@ right as well. An index of an engine without a change source has shards only, an
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -115,7 +115,7 @@ class ScannedShard:
     @classmethod
     def of(cls, name: str, shard: Shard, result: ShardResult, as_of: float) -> ScannedShard:
         """From what ``scan_shard`` returned."""
-        root = result.sums.root
+        root, shard = result.sums.root, replace(shard, content=result.content)
         return cls(name, shard, as_of, result.run_path, root, dict(result.reasons), result.dead_keyless)
 
 

@@ -10,10 +10,11 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Self
 
+from edge_agent.connectors.contract import Shard
 from edge_agent.index.applying import moved_by, tally_of
 from edge_agent.index.changes import Applied, Changes, Reached, Replaced, Rescanned, ShardState
 from edge_agent.index.digests import as_digests, distinct
@@ -23,7 +24,7 @@ from edge_agent.index.installing import Scan, installed
 from edge_agent.index.manifest import Unusable
 from edge_agent.index.marks import LOOSE
 from edge_agent.index.recount import recount, recounted
-from edge_agent.index.replacing import replaced_by
+from edge_agent.index.replacing import described_anew, replaced_by
 from edge_agent.index.rest import RestKey
 from edge_agent.index.run import RunRows
 from edge_agent.index.shelf import Shelf, locked
@@ -197,33 +198,34 @@ class DurableIndex:
         dropped: Sequence[str] = (),
         reached: Reached | None = None,
         plan: Mapping[str, Any] | None = None,
+        stays: Mapping[str, Shard] | None = None,
     ) -> Replaced:
         """Replace what shards of those names hold (or add new ones) and forget the dropped ones, all at once.
 
-        ``plan`` is the memento of the plan that cuts all of them now; None: of the one before. Faults of those shards
-        are repaired by it. Raises SourceError: then the index is as it was.
+        ``stays``: how shards that keep their rows, by name, are described and called from now on. ``plan`` is the
+        memento of the plan that cuts all of them now; None: of the one before. Faults of those shards are repaired by
+        it. Raises SourceError: then the index is as it was.
         """
         with self.shelf.writing:
-            old = view = self.view()
-            outcome, damaged = Replaced(0, 0, {}), False
-            written: list[HeldRun] = []
-            gone = [name for name in dropped if view.state.named(name) is not None]
+            old = self.view()
+            made = _Replacing(self, old)
+            gone = [name for name in dropped if old.state.named(name) is not None]
             try:
-                for name, one in [*((one.name, one) for one in shards), *((name, None) for name in gone)]:
-                    work = replaced_by(view, self.shelf.disk, name, one, self.shelf.digester)
-                    state = self._with_changes(work.state, work.loose, tally_of(work.loose, self.shelf.digester))
-                    written += [held.run for held in state.changes[len(view.state.changes) :]]
-                    view = self.shelf.viewed(state, view)
-                    outcome, damaged = outcome.plus(work.outcome), damaged or work.damaged
+                for name in gone:
+                    made.put(name, None)
+                if stays:  # what is dropped has let go of its name
+                    made.view = self.shelf.viewed(described_anew(made.view.state, stays), made.view)
+                for one in shards:
+                    made.put(one.name, one)
                 names = {*(one.name for one in shards), *gone}
-                state = self._repaired(view, names, damaged)
+                state = self._repaired(made.view, names, made.damaged)
                 state = replace(state, plan=state.plan if plan is None else plan)
                 fresh = [run for run in runs_of(state) if run.file not in old.state.files]
                 self._commit(state, reached, sums=True, fresh=fresh)
             except BaseException:
-                self.shelf.unwrite(run.file for run in written)
+                self.shelf.unwrite(run.file for run in made.written)
                 raise
-            return outcome
+            return made.outcome
 
     def exchange(self, how: Callable[[State], State | None], written: HeldRun | None) -> bool:
         """Put other files in the place of some, with the same rows: ``how`` makes it of the state as it is by then.
@@ -325,3 +327,23 @@ class DurableIndex:
             as_of = state.reached.as_of if reached.as_of is None else reached.as_of
             state = replace(state, reached=replace(reached, as_of=as_of))
         self.shelf.commit(state, sums=sums, fresh=fresh)
+
+
+@dataclass(slots=True)
+class _Replacing:
+    """Shards of one index replaced, one after the other: the view that this makes, which is not the index yet."""
+
+    index: DurableIndex
+    view: View
+    outcome: Replaced = field(default_factory=lambda: Replaced(0, 0, {}))
+    damaged: bool = False
+    written: list[HeldRun] = field(default_factory=list)
+
+    def put(self, name: str, one: Rescanned | None) -> None:
+        """A new scan in the place of the shard of that name, or nothing."""
+        shelf = self.index.shelf
+        work = replaced_by(self.view, shelf.disk, name, one, shelf.digester)
+        state = self.index._with_changes(work.state, work.loose, tally_of(work.loose, shelf.digester))
+        self.written += [held.run for held in state.changes[len(self.view.state.changes) :]]
+        self.view = shelf.viewed(state, self.view)
+        self.outcome, self.damaged = self.outcome.plus(work.outcome), self.damaged or work.damaged

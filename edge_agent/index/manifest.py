@@ -138,8 +138,9 @@ _PLAIN: Final = (
 def _packed_shard(held: HeldShard) -> list[Any]:
     shard, total = held.shard, held.sum
     run = None if held.run is None else _packed_run(held.run)
+    about = [shard.number, shard.label, _kept(shard.range), shard.rows_estimate, shard.version, shard.content]
     return [
-        *(held.id, held.name, [shard.number, shard.label, _kept(shard.range), shard.rows_estimate, shard.version], run),
+        *(held.id, held.name, about, run),
         *([total.count, total.r, total.r2], held.floor, held.as_of, dict(held.keyless), held.checked_at),
     ]
 

@@ -17,11 +17,13 @@ up to the shard's maintained sum, nothing can be subtracted: everything is count
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
 
+from edge_agent.connectors.contract import Shard
 from edge_agent.index.applying import digests_of
 from edge_agent.index.changes import Replaced, Rescanned
 from edge_agent.index.difference import difference, summed
@@ -37,7 +39,7 @@ from edge_agent.index.sorting import in_order
 from edge_agent.index.state import HeldShard, State
 from edge_agent.index.tally import Tally, counted
 from edge_agent.index.view import View
-from paritree.core.errors import SourceError
+from paritree.core.errors import InvariantBroken, SourceError
 from paritree.core.leaves import U8, NodeSum, row_words
 
 
@@ -88,6 +90,21 @@ def replaced_by(view: View, disk: Disk, name: str, one: Rescanned | None, digest
         duplicates=state.duplicates + walk.duplicates,
     )
     return Work(state, walk.loose, damaged, Replaced(walk.added, walk.removed, walk.unsettled))
+
+
+def described_anew(state: State, stays: Mapping[str, Shard]) -> State:
+    """The state with those shards, by name, described and called otherwise: their rows are the same.
+
+    Raises InvariantBroken where two would have one name.
+    """
+    shards = {
+        id_: held if (shard := stays.get(held.name)) is None else replace(held, name=shard.label, shard=shard)
+        for id_, held in state.shards.items()
+    }
+    names = [held.name for held in shards.values() if held.name]
+    if len(set(names)) < len(names):
+        raise InvariantBroken("every shard of an index has a name of its own")
+    return replace(state, shards=shards)
 
 
 def _is_whole(run: Run) -> bool:

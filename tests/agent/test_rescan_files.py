@@ -112,14 +112,16 @@ def test_a_version_that_is_not_proved_is_no_version(files: Files, kept: Kept) ->
 def test_a_file_that_was_just_written_is_scanned_again(
     files: Files, kept: Kept, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Of Parquet its bytes are looked at again, and they are those that were read before."""
     kept.check()
+    again = 0 if files.form == "parquet" else 4
     monkeypatch.setattr(fileversion, "SETTLED_NS", 10**9 * 3_600)
     kept.check()
     kept.check()
-    assert kept.last == 4 * shards_of_a_file(files)
+    assert kept.last == again
     monkeypatch.setattr(fileversion, "SETTLED_NS", int(TICK_S * 1e9))
     kept.check()
-    assert kept.last == 4 * shards_of_a_file(files), "what was found before may have been written since"
+    assert kept.last == again, "what was found before may have been written since"
     kept.check()
     assert kept.last == 0
 

@@ -50,6 +50,9 @@ class FilesConnector(Connector):
     def scan(self, binding: Binding, shard: Shard) -> Iterator[pa.RecordBatch]:
         return scan.shard_rows(self.form, binding, shard)
 
+    def content(self, binding: Binding, shard: Shard) -> str:
+        return scan.content(self.form, binding, shard)
+
     def asks(self, binding: Binding) -> bool:
         self._check(binding)
         return self.form.asks(binding)

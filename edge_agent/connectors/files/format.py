@@ -28,6 +28,16 @@ class Format(Protocol):
     def pieces(self, path: str, shard_rows: int, /) -> list[tuple[Piece, int]]:
         """The file cut into pieces of about ``shard_rows`` rows, at least one, each with its rows (0 = unknown)."""
 
+    def fingerprints(self, path: str, names: Sequence[str], piece: Piece | None, /) -> list[tuple[str, int]]:
+        """Of each part of a piece (None: of the file) that can be read on its own: what its rows are made from, rows.
+
+        Parts of one fingerprint that is not "" have the same rows in the columns of those names. Empty where the format
+        knows no parts.
+        """
+
+    def piece_of(self, parts: Sequence[int], /) -> Piece:
+        """Those parts of the file, by their places in :meth:`fingerprints`, as a piece."""
+
     def read(self, path: str, piece: Piece, names: Sequence[str], /) -> Iterator[pa.RecordBatch]:
         """The rows of a piece with (at least) the columns of those names, as the file has them."""
 
@@ -45,3 +55,14 @@ class Format(Protocol):
 
     def check(self, binding: Binding, /) -> None:
         """Raise ConfigError for a column whose type the format cannot give."""
+
+
+def packed(parts: Sequence[tuple[int, int]], shard_rows: int) -> list[tuple[list[int], int]]:
+    """Neighbouring parts (number, rows) together up to about so many rows: their numbers, and the rows of all."""
+    out: list[tuple[list[int], int]] = []
+    for number, rows in parts:
+        if out and out[-1][1] + rows <= shard_rows:
+            out[-1] = ([*out[-1][0], number], out[-1][1] + rows)
+        else:
+            out.append(([number], rows))
+    return out

@@ -14,7 +14,8 @@ from edge_agent.connectors.arrow import schema as arrow_schema
 from edge_agent.connectors.columns import bound
 from edge_agent.connectors.contract import BATCH_ROWS
 from edge_agent.connectors.files.errors import translated
-from edge_agent.connectors.files.format import Piece
+from edge_agent.connectors.files.fingerprint import Fingerprints
+from edge_agent.connectors.files.format import Piece, packed
 from edge_agent.connectors.files.statistics import conditions, may_have, ordered
 from edge_agent.connectors.keyfilter import Key, askable
 from edge_agent.connectors.translation import load
@@ -54,13 +55,17 @@ class Parquet:
     def pieces(self, path: str, shard_rows: int) -> list[tuple[Piece, int]]:
         with _opened(path) as file:
             counts = [file.metadata.row_group(group).num_rows for group in range(file.metadata.num_row_groups)]
-        out: list[tuple[list[int], int]] = []
-        for group, count in enumerate(counts):
-            if out and out[-1][1] + count <= shard_rows:
-                out[-1] = ([*out[-1][0], group], out[-1][1] + count)
-            else:
-                out.append(([group], count))
-        return [({"groups": groups}, rows) for groups, rows in out] or [({"groups": []}, 0)]
+        found = packed(list(enumerate(counts)), shard_rows)
+        return [(self.piece_of(groups), rows) for groups, rows in found] or [(self.piece_of([]), 0)]
+
+    def fingerprints(self, path: str, names: Sequence[str], piece: Piece | None) -> list[tuple[str, int]]:
+        with _opened(path) as file, translated(path, self.name), open(path, "rb") as raw:
+            made = Fingerprints(file, raw, names)
+            groups = range(file.metadata.num_row_groups) if piece is None else piece["groups"]
+            return [(made.of(group), file.metadata.row_group(group).num_rows) for group in groups]
+
+    def piece_of(self, parts: Sequence[int]) -> Piece:
+        return {"groups": list(parts)}
 
     def read(self, path: str, piece: Piece, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
         if not piece["groups"]:

@@ -1,0 +1,120 @@
+"""Mistakes planted in what makes an index that stays: its first scan, and what of files is not read again.
+
+(name, file, old text, new text, tests): see ``mutants.Mutant``.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mutants_durable import Planted
+
+WHOLE: Final = "tests/agent/test_wholescan.py"
+GROUPS: Final = "tests/agent/test_rescan_row_groups.py"
+KILLED_FILES: Final = "tests/agent/test_rescan_killed.py"
+
+WHOLE_SCANS: Final[tuple[Planted, ...]] = (
+    (
+        "whole scan: finished shards are read again",
+        "edge_agent/wholescan.py",
+        "kept.identity == self._identity and kept.done else None",
+        "False else None",
+        (f"{WHOLE}::test_rows_that_moved_to_a_finished_shard_and_back_are_there_once",),
+    ),
+    (
+        "whole scan: what changed meanwhile is not waited for",
+        "edge_agent/warm.py",
+        "doubt = (INTERRUPTED, DOUBT) if built.resumed and self._following.proves else None",
+        "doubt = None",
+        (f"{WHOLE}::test_until_changes_are_taken_over_nothing_is_answered_from_it",),
+    ),
+    (
+        "whole scan: an index in doubt is used if it is young",
+        "edge_agent/warm.py",
+        " and not unfinished:",
+        ":",
+        (f"{WHOLE}::test_until_changes_are_taken_over_nothing_is_answered_from_it",),
+    ),
+    (
+        "whole scan: another index goes on with it",
+        "edge_agent/wholescan.py",
+        "kept.identity == self._identity and kept.done",
+        "kept.done",
+        (f"{WHOLE}::test_another_index_does_not_go_on_with_it",),
+    ),
+    (
+        "whole scan: a rewritten table is gone on with",
+        "edge_agent/connectors/postgresql/shards.py",
+        'if any(memento["files"] != files for memento in mementos):',
+        "if False:",
+        (f"{WHOLE}::test_what_changes_do_not_tell_is_scanned_anew_and_said",),
+    ),
+    (
+        "whole scan: runs go with an install that came to nothing",
+        "edge_agent/index/installing.py",
+        "is_scanned = one.run_path.parent == shelf.scan_folder",
+        "is_scanned = False",
+        (f"{WHOLE}::test_killed_at_every_point_of_the_scan_it_goes_on",),
+    ),
+    (
+        "whole scan: the version of a shard proves nothing",
+        "edge_agent/resumption.py",
+        "if self._lasts is Lasts.VERSIONED:",
+        "if False:",
+        (f"{KILLED_FILES}::test_a_shard_whose_file_was_written_unseen_is_read_again",),
+    ),
+    (
+        "whole scan: a cancelled sweep leaves its slot",
+        "edge_agent/warm.py",
+        "if not self._whole.left(error) and mark_of(kept) is not None:",
+        "if False:",
+        (f"{WHOLE}::test_a_sweep_that_rests_is_gone_on_with_and_one_that_is_cancelled_leaves_no_slot",),
+    ),
+)
+
+ROW_GROUPS: Final[tuple[Planted, ...]] = (
+    (
+        "row groups: the footer is believed",
+        "edge_agent/connectors/files/fingerprint.py",
+        "            digest.update(block)\n",
+        "",
+        (f"{GROUPS}::test_only_groups_of_other_bytes_are_read",),
+    ),
+    (
+        "row groups: how the bytes are read does not count",
+        "edge_agent/connectors/files/fingerprint.py",
+        "hashlib.blake2b(self._types, digest_size=16)\n        _say(digest, self._about, found.num_rows)",
+        "hashlib.blake2b(digest_size=16)",
+        (f"{GROUPS}::test_how_bytes_are_read_counts",),
+    ),
+    (
+        "row groups: one run stands for two groups of the same bytes",
+        "edge_agent/connectors/files/recut.py",
+        "        candidates[prints[at]].remove(found)\n",
+        "",
+        (f"{GROUPS}::test_duplicates_over_groups_come_and_go",),
+    ),
+    (
+        "row groups: a piece is found by its first group",
+        "edge_agent/connectors/files/recut.py",
+        "return list(prints[at : at + len(content)]) == content",
+        "return at + len(content) <= len(prints)",
+        (f"{GROUPS}::test_a_piece_of_several_groups_is_found_as_a_whole",),
+    ),
+    (
+        "row groups: what was read of a file that was just written proves something",
+        "edge_agent/connectors/files/scan.py",
+        '    if not shard.version:\n        return ""\n',
+        "",
+        (f"{GROUPS}::test_a_file_that_was_just_written_is_found_again_and_proves_nothing",),
+    ),
+    (
+        "row groups: the self-check cuts another shard than the index",
+        "edge_agent/connectors/files/shards.py",
+        "sorted(shards, key=lambda shard: shard.number)",
+        "self.shards",
+        (f"{GROUPS}::test_a_damaged_run_of_a_file_that_was_cut_again_is_replaced",),
+    ),
+)
+
+INDEXES: Final = (*WHOLE_SCANS, *ROW_GROUPS)
