@@ -20,6 +20,7 @@ from edge_agent.executors import SerialExecutor
 from edge_agent.index.rest import RestKey
 from edge_agent.kept import NAME
 from edge_agent.opened import Cancelled
+from edge_agent.pace import Throttle
 from edge_agent.refresh import Refresher
 from edge_agent.warm import WarmIndex
 from paritree.core.errors import SourceError
@@ -177,6 +178,20 @@ def test_rows_that_moved_to_a_finished_shard_and_back_are_there_once(scan: Kille
     assert sorted(scan.read) == [2, 3]
     assert any("shards had been read before" in note for note in built.notes)
     assert any(note.startswith("scanned,") for note in built.notes)
+
+
+def test_where_snapshots_may_not_get_old_no_shard_is_looked_at_twice(scan: Killed) -> None:
+    """Without an interruption further passes read what changed; here its keys are told."""
+    scan.copy = replace(scan.copy, throttle=Throttle(snapshot_max_s=0.001))
+    scan.killed(2)
+    scan.pg.run(f"UPDATE orders SET v = repeat('m', 200) WHERE id > {ROWS - 20} OR id < 60")
+    with written(scan.pg, seed=3), scan.opened() as index:
+        built = sweep_of(index, scan.folder)
+    assert sorted(scan.read) == [2, 3]
+    assert any("snapshots" in note for note in built.notes)
+    scan.copy = replace(scan.copy, throttle=Throttle())
+    gone_on(scan)
+    assert scan.read == []
 
 
 @pytest.mark.parametrize(
