@@ -7,17 +7,17 @@ import json
 import sqlite3
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from faults import Fault, FaultProxy, fault_proxy
 from servers.fleet import Fleet
 
 from paritree.cli.client import Coordinator, coordinator
-from paritree.config.coordinator import load_client
+from paritree.config.coordinator import ClientConfig, load_client
 from paritree.core.errors import ParitreeError
 from paritree.wire.control import SweepOrder
 
@@ -190,9 +190,23 @@ async def wired(folder: Path, pki: Path) -> AsyncIterator[Wired]:
             await hooks.stop()
 
 
+class Operator:
+    """An operator who connects anew for every call, as each command does; see :class:`Coordinator`."""
+
+    def __init__(self, config: ClientConfig) -> None:
+        self._config = config
+
+    def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
+        async def call(*arguments: Any) -> Any:
+            async with coordinator(self._config) as connected:
+                return await getattr(connected, name)(*arguments)
+
+        return call
+
+
 @asynccontextmanager
 async def operator_of(folder: Path) -> AsyncIterator[Coordinator]:
-    """An operator's connection, once the coordinator listens."""
+    """An operator, once the coordinator listens."""
     config = load_client(folder / "coordinator.toml", {})
     for _ in range(300):
         try:
@@ -202,5 +216,4 @@ async def operator_of(folder: Path) -> AsyncIterator[Coordinator]:
             if not error.retryable:
                 raise
             await asyncio.sleep(0.1)
-    async with coordinator(config) as operator:
-        yield operator
+    yield cast(Coordinator, Operator(config))

@@ -48,10 +48,10 @@ def hook(settings: dict[str, Any]) -> None:
     setattr(codec, name, hooked)
     choose = descent.plan
 
-    def plan(differences: float, rows: Any, *rest: Any, **options: Any) -> planner.Plan:
+    def plan(differences: float, at_most: float, rows: Any, *rest: Any, **options: Any) -> planner.Plan:
         if max(rows) == settings["tree_rows"]:
             return planner.Plan(planner.Form.TREE)
-        return choose(differences, rows, *rest, **options)
+        return choose(differences, at_most, rows, *rest, **options)
 
     descent.plan = plan
     from coordinator import serve

@@ -14,7 +14,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -22,10 +22,12 @@ from typing import Any, Final
 from edge_agent.letters.found import Found
 from paritree.core import limits
 from paritree.core.deadletters import Letter, LetterKind, LetterState, letter_id
-from paritree.core.errors import SourceError
+from paritree.core.errors import SourceError, exhausted
 
 FILE: Final = "letters.db"
 BUSY_TIMEOUT_S: Final = 30.0
+SQLITE_HANDLES: Final = 3
+"""The file, its log and the log's index."""
 VERSION: Final = 1
 _TABLES: Final = """
 CREATE TABLE letters (
@@ -203,10 +205,23 @@ class LetterStore:
                 yield db
                 db.execute("COMMIT")  # closing without it rolls back
         except (sqlite3.Error, OSError) as error:
+            if missing := exhausted(_handles_missing() or error):
+                raise missing from error
             raise SourceError(
                 f"the dead letters in {self._path} cannot be used: {error}",
                 next_step="free space in the spool; move a damaged file away: the next sweep finds again what is in it",
             ) from error
+
+
+def _handles_missing() -> OSError | None:
+    """Why as many handles cannot be had as SQLite needs, which only says that it cannot open its file."""
+    with ExitStack() as opened:
+        try:
+            for _ in range(SQLITE_HANDLES):
+                opened.callback(os.close, os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+        except OSError as error:
+            return error
+    return None
 
 
 class _Room:

@@ -188,8 +188,9 @@ async def test_a_coordinator_without_file_handles(site: Site) -> None:
 
 
 def handles(pid: int) -> int:
-    """One more than its highest open file, below which nothing may be free."""
-    return max(int(one) for one in os.listdir(f"/proc/{pid}/fd")) + 1
+    """The least number that no open file has: with that as its limit, it can open none more."""
+    taken = {int(one) for one in os.listdir(f"/proc/{pid}/fd")}
+    return next(number for number in range(len(taken) + 1) if number not in taken)
 
 
 async def test_an_agent_without_memory(site: Site) -> None:

@@ -221,8 +221,9 @@ def _only(form: Form) -> Callable[..., Plan]:
     """One form wherever it can be had, and lists where it cannot."""
 
     def plan(differences: float, at_most: float, rows: Sequence[int], spent: int, *, may_sketch: bool) -> Plan:
-        if form is Form.SKETCH and may_sketch:
-            return Plan(form, planner.size_for(max(at_most, 16)))
+        cells = planner.size_for(max(at_most, 16))  # a hostile region may have made it any number
+        if form is Form.SKETCH and may_sketch and cells <= limits.SKETCH_CELLS_MAX:
+            return Plan(form, cells)
         return Plan(Form.TREE if form is Form.TREE and Shape.of(max(rows)).leaf_bits else Form.LIST)
 
     return plan
