@@ -17,7 +17,8 @@ from paritree.core.listing import RowList
 from paritree.core.messages import AskChildren, AskDetail, AskLists, AskSketch, Header, Look, Ready
 
 Rows = list[tuple[int, int, int]]
-Versions = dict[int, dict[str, list[tuple[int, int]]]]
+Versions = dict[int, dict[str, list[int]]]
+"""k -> region -> r′ of its rows, sorted: r is not always told."""
 HEADER = Header("d", b"p" * 16, 1, b"k" * 8, "s")
 FRAME_BYTES = 300
 """More than header, sweep id, tags and gRPC prefix of one message take."""
@@ -120,7 +121,7 @@ def expected(tables: dict[str, Rows]) -> Versions:
         for k, r, r2 in rows:
             by_k.setdefault(k, {n: Counter() for n in tables})[name][(r, r2)] += 1
     return {
-        k: {n: sorted(c.elements()) for n, c in versions.items() if c}
+        k: {n: sorted(r2 for _, r2 in c.elements()) for n, c in versions.items() if c}
         for k, versions in by_k.items()
         if any(c != next(iter(versions.values())) for c in versions.values())
     }
@@ -131,7 +132,7 @@ def found(outcome: Outcome) -> Versions:
     versions: Versions = {k: {} for k in outcome.ks}
     for name, looks in outcome.looks.items():
         for look in looks:
-            rows = [(int.from_bytes(d[:8], "little"), int.from_bytes(d[8:], "little")) for d in look.indexed]
+            rows = [int.from_bytes(digest[-8:], "little") for digest in look.indexed]
             versions[int.from_bytes(look.key_digest[:8], "big")][name] = sorted(rows)
     return versions
 

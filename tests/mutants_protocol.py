@@ -11,6 +11,7 @@ from mutants_durable import Planted
 
 LOCATING: Final = "tests/core/test_locating.py"
 
+HALVES: Final = "tests/core/test_looks_halves.py"
 ROUNDS: Final = "tests/core/test_rounds.py"
 DESCENT: Final = "tests/core/test_descent.py"
 
@@ -42,6 +43,27 @@ PROTOCOL: Final[tuple[Planted, ...]] = (
         "SKETCHES_MAX: Final = 2\n",
         "SKETCHES_MAX: Final = 9\n",
         (f"{DESCENT}::test_sketches_that_do_not_decode_are_followed_by_lists",),
+    ),
+    (
+        "descent: halves where nothing was solved",
+        "paritree/core/descent.py",
+        "return not self._in_lists and all(pair.decoded.complete for pair in self._pairs.values())",
+        "return True",
+        (DESCENT,),
+    ),
+    (
+        "looks: a row told whole after it was told by half has changed",
+        "paritree/core/looks.py",
+        "all(alike(version, now.versions[region]) for",
+        "all(version == now.versions[region] for",
+        (HALVES,),
+    ),
+    (
+        "columns: sums once more of rows that sums did not tell apart",
+        "paritree/core/looks.py",
+        "picked=self._plan.one_by_one(len(lacking)), read=False",
+        "read=False",
+        ("tests/e2e/test_sweep_columns.py",),
     ),
     (
         "columns: places counted from 0",

@@ -202,18 +202,12 @@ class Descent:
             return self._crowded(self._in_lists or self._largest())
         self.state = State.DETAIL
         self.rounds += 1
-        return first_asks(ks, self.regions, self._sealing, self._columns, self._halved)
+        return first_asks(ks, self.regions, self._sealing, self._columns, halves=self._solved)
 
     @property
-    def _halved(self) -> list[str]:
-        """The regions whose rows' r follow from the reference's: those that were solved for all of them."""
-        solved = not self._in_lists and all(pair.decoded.complete for pair in self._pairs.values())
-        return [name for name in self.regions if name != self._reference] if solved else []
-
-    def _deltas(self, region: str) -> Mapping[int, int]:
-        """Δ of each differing k between a region and the reference; that of the pair with the region's root."""
-        root = self._roots[region]
-        return next((p.decoded.deltas for name, p in self._pairs.items() if self._roots[name] == root), {})
+    def _solved(self) -> bool:
+        """Whether sketches told of all regions how the differing keys' Σr differ: then r′ tells rows apart as well."""
+        return not self._in_lists and all(pair.decoded.complete for pair in self._pairs.values())
 
     @property
     def _ks(self) -> list[int]:
@@ -306,9 +300,6 @@ class Descent:
             if not asked.issuperset(ks_of(answer)):
                 return self._broken({name: "it showed keys that it was not asked for"})
             looks[name] = answer
-        for name in self.regions:
-            if name != self._reference:
-                looks[name] = completed(looks[name], looks[self._reference], self._deltas(name))
         wrong = self._incomplete(looks)
         if not wrong:
             return self._finish(tuple(self._ks), looks)
@@ -319,14 +310,17 @@ class Descent:
         return self._resolve(may_sketch=may_sketch)
 
     def _incomplete(self, looks: Mapping[str, Sequence[Look]]) -> list[str]:
-        """The regions whose shown rows do not explain how their root differs from the reference's."""
+        """The regions whose shown rows do not explain how their root differs from the reference's.
+
+        Where sketches were solved, the differences that they found add up in Σr already.
+        """
         shown = {name: shown_sum(looks[name]) for name in self.regions}
-        reference = self._reference
-        return [
-            name
-            for name in self.regions
-            if shown[name].minus(shown[reference]) != self._roots[name].minus(self._roots[reference])
-        ]
+        reference, wrong = self._reference, []
+        for name in self.regions:
+            told, needed = shown[name].minus(shown[reference]), self._roots[name].minus(self._roots[reference])
+            if (replace(told, r=needed.r) if self._solved else told) != needed:
+                wrong.append(name)
+        return wrong
 
     def _liars(self, looks: Mapping[str, Sequence[Look]]) -> dict[str, str]:
         """The regions that show other rows than they listed, or than the listed region that has their root."""
@@ -360,39 +354,19 @@ class Descent:
         return {}
 
 
-def completed(looks: Sequence[Look], reference: Sequence[Look], deltas: Mapping[int, int]) -> tuple[Look, ...]:
-    """Looks with whole row digests: where one is r′ alone, r is Σr of the reference's rows under the same k, plus Δ."""
-    if all(len(digest) > HALF_BYTES for look in looks for digest in look.indexed):
-        return tuple(looks)
-    base: dict[int, int] = {}
-    for k, look in zip(ks_of(reference), reference, strict=True):
-        base[k] = base.get(k, 0) + shown_sum([look]).r
-    r_of = {k: r + deltas.get(k, 0) for k, r in base.items()}
-    return tuple(
-        _completed(look, r_of.get(k, deltas.get(k, 0)) & MASK) for k, look in zip(ks_of(looks), looks, strict=True)
-    )
-
-
-def _completed(look: Look, r: int) -> Look:
-    if len(look.indexed) != 1 or len(look.indexed[0]) > HALF_BYTES:
-        return look
-    digests = (r.to_bytes(8, "little") + look.indexed[0],)
-    return replace(look, indexed=digests, fresh=digests)
-
-
 def ks_of(looks: Sequence[Look]) -> list[int]:
     """The k of each look."""
     return [int.from_bytes(look.key_digest[:8], "big") for look in looks]
 
 
 def shown_sum(looks: Sequence[Look]) -> NodeSum:
-    """Count, Σr and Σr′ of the indexed rows that a region showed."""
+    """Count, Σr and Σr′ of the indexed rows that a region showed; r counts as 0 where it was left out."""
     count = r = r2 = 0
     for look in looks:
         for digest, copies in counted(look.indexed):
             count += copies
-            r += copies * int.from_bytes(digest[:8], "little")
-            r2 += copies * int.from_bytes(digest[8:], "little")
+            r += copies * int.from_bytes(digest[:-HALF_BYTES], "little")
+            r2 += copies * int.from_bytes(digest[-HALF_BYTES:], "little")
     return NodeSum(count, r & MASK, r2 & MASK)
 
 

@@ -27,7 +27,7 @@ The looks are fresh reads by key in every region (the idea of asking twice and i
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -38,7 +38,7 @@ from paritree.core.columnplan import FEW_KEYS, ColumnPlan
 from paritree.core.errors import InvariantBroken
 from paritree.core.messages import AskDetail, Look
 from paritree.core.recollection import LookAsk
-from paritree.core.suspects import Fate, Suspect, Version
+from paritree.core.suspects import Fate, Suspect, Version, alike
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,14 @@ class _Seen:
     def of(cls, suspect: Suspect) -> _Seen:
         return cls(suspect.versions, suspect.shifted, suspect.written)
 
+    def still(self, now: _Seen) -> bool:
+        """Whether another look saw the same."""
+        return (
+            self.versions.keys() == now.versions.keys()
+            and all(alike(version, now.versions[region]) for region, version in self.versions.items())
+            and (self.shifted, self.written) == (now.shifted, now.written)
+        )
+
 
 Asks = Mapping[str, LookAsk]
 
@@ -69,11 +77,12 @@ def first_asks(
     regions: Sequence[str],
     sealing: Sequence[str],
     plan: ColumnPlan | None = None,
-    halved: Collection[str] = (),
+    *,
+    halves: bool = False,
 ) -> Mapping[str, AskDetail]:
     """The first look: every region shows the keys that it holds under the suspect ks (ascending).
 
-    ``halved`` regions may leave out r, which is known of them.
+    ``halves``: r may be left out of rows that are as they are indexed.
     """
     plan = plan or ColumnPlan()
     picked, sampled = plan.at_first(len(ks))
@@ -83,8 +92,9 @@ def first_asks(
         picked=picked,
         sampled=sampled,
         versions=len(ks) <= FEW_KEYS,
+        halves=halves,
     )
-    return {r: replace(ask, seal=r in sealing and len(regions) > 1, halves=r in halved) for r in regions}
+    return {r: replace(ask, seal=r in sealing and len(regions) > 1) for r in regions}
 
 
 class Looks:
@@ -168,7 +178,7 @@ class Looks:
         for region, looks in answers.items():
             for look in looks:
                 suspect = self.suspects.get(look.key_digest)
-                if suspect is not None and (look.same or look.fresh == suspect.versions.get(region)):
+                if suspect is not None and (look.same or alike(look.fresh, suspect.versions.get(region, ()))):
                     suspect.columns[region] = look.columns
 
     @property
@@ -216,14 +226,14 @@ class Looks:
                 version=version,
                 whole=whole,
             )
-        elif before.versions.get(region) != look.fresh:
+        elif not alike(before.versions.get(region, ()), look.fresh):
             suspect.columns.pop(region, None)
         self._note(region, look)
 
     def _note(self, region: str, look: Look) -> None:
         suspect = self.suspects.setdefault(look.key_digest, Suspect(look.key_digest))
         self.unexplained.discard(int.from_bytes(look.key_digest[:8], "big"))
-        suspect.versions[region] = look.fresh
+        suspect.seen(region, look.fresh)
         if look.columns:
             suspect.columns[region] = look.columns
         if look.shifted:
@@ -263,4 +273,6 @@ class Looks:
 
     def _rested(self, suspect: Suspect, before: Mapping[bytes, _Seen], apart_s: float) -> bool:
         """Whether it is as it was, for long enough."""
-        return before.get(suspect.key_digest) == _Seen.of(suspect) and (suspect.closing or apart_s >= self._lag_max_s)
+        last = before.get(suspect.key_digest)
+        still = last is not None and last.still(_Seen.of(suspect))
+        return still and (suspect.closing or apart_s >= self._lag_max_s)

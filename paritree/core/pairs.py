@@ -11,7 +11,7 @@ from paritree.core.sketch import Probe, Sketch
 def closest(probes: Mapping[str, Probe], rows: Mapping[str, int]) -> str:
     """The region with the smallest summed distance to the others, by their tug-of-war sums.
 
-    Of equals the one with the fewest rows, as it tells more of each row in the detail round; of those the first.
+    Of equals the one with the fewest rows, of those the first.
     """
     names = list(probes)
     distance = dict.fromkeys(names, 0.0)

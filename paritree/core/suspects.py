@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from paritree.core.copies import rows_in
 from paritree.core.locating import resolved
+from paritree.core.looktable import HALF_BYTES, ROW_BYTES
 from paritree.core.shown import SUM_BYTES
 
 
@@ -22,7 +23,19 @@ class Fate(StrEnum):
 
 
 Version = tuple[bytes, ...]
-"""The row digests of one key in one region, sorted, many copies folded (``core.copies``); () where it is absent."""
+"""The row digests of one key in one region, sorted, many copies folded (``core.copies``); () where it is absent.
+
+One row may be known by r′ alone, 8 bytes."""
+
+
+def halved(version: Version) -> Version:
+    """One row by r′ alone; several as they are."""
+    return (version[0][HALF_BYTES:],) if len(version) == 1 and len(version[0]) == ROW_BYTES else version
+
+
+def alike(one: Version, other: Version) -> bool:
+    """Whether they are equal, as far as both are known."""
+    return one == other or (halved(one) == halved(other) and len(one[0]) != len(other[0]))
 
 
 @dataclass(slots=True)
@@ -47,6 +60,12 @@ class Suspect:
     looks: int = 0
     fate: Fate = Fate.OPEN
     reason: str = ""
+
+    def seen(self, region: str, version: Version) -> None:
+        """What a look saw in a region. Where one region's row is known by r′ alone, so are the others'."""
+        self.versions[region] = version
+        if any(len(each) == 1 and len(each[0]) == HALF_BYTES for each in self.versions.values()):
+            self.versions = {name: halved(each) for name, each in self.versions.items()}
 
     @property
     def groups(self) -> list[list[str]]:

@@ -74,8 +74,9 @@ def looked(*seen: Mapping[str, Look]) -> Suspect:
 
 
 def finding(**regions: Look) -> Finding:
-    """What two looks at the same rows find."""
-    suspect = looked(regions, regions)
+    """What two looks at the same rows find, or three where a region lacks them."""
+    lacking = any(not shown.fresh for shown in regions.values())
+    suspect = looked(*[regions] * (3 if lacking else 2))
     assert suspect.fate is Fate.CONFIRMED
     [found] = judge([suspect], {}, AGREEMENT).findings
     return found
