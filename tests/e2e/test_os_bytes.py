@@ -79,7 +79,8 @@ class Site:
         out: dict[str, tuple[int, int]] = {}
         for region in report["regions"]:
             name = region["name"]
-            (stream,) = self.relays[name].connections  # an agent dials once
+            # an agent dials once; before the coordinator listens, it has tried in vain
+            (stream,) = (each for each in self.relays[name].connections if each.pumped)
             assert stream.bytes == stream.pumped
             out[name] = region["bytes_sent"] + region["bytes_received"], stream.bytes - self.counted[name]
             self.counted[name] = stream.bytes
