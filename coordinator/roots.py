@@ -6,7 +6,7 @@ one that cannot prove its own) is None here, never an outcome.
 
 from __future__ import annotations
 
-import uuid
+import secrets
 from collections.abc import Callable, Mapping
 from contextlib import aclosing
 
@@ -52,7 +52,7 @@ class Roots:
 
     async def _root(self, link: RegionLink, ask: AskRoot) -> Rooted:
         """The region's root. Raises RegionLost."""
-        exchange = f"root-{uuid.uuid4().hex}"
+        exchange = f"root-{secrets.token_hex(6)}"
         try:
             async with aclosing(link.ask(ask, sweep_id=exchange, timeout_s=self._timeout_s)) as parts:
                 async for part in parts:

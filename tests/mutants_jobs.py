@@ -1,4 +1,5 @@
-"""Mistakes planted in how sweeps are asked for and how regions are spared: idempotency, budgets, retries, breakers.
+"""Mistakes planted in how sweeps are asked for and how regions are spared: idempotency, budgets, retries, breakers; and
+in continuous validation.
 
 (name, file, old text, new text, tests): see ``mutants.Mutant``.
 """
@@ -6,6 +7,8 @@
 from __future__ import annotations
 
 from typing import Final
+
+from mutants_watch import WATCH
 
 ASKING: Final = "tests/coordinator/test_asking.py"
 STORE: Final = "tests/coordinator/test_store.py"
@@ -169,4 +172,4 @@ BREAKS: Final[tuple[Planted, ...]] = (
     ),
 )
 
-SPARING: Final = (*JOBS, *BREAKS)
+SPARING: Final = (*JOBS, *BREAKS, *WATCH)

@@ -116,6 +116,7 @@ async def test_what_is_not_proven_takes_a_sweep(sides: dict[str, Side]) -> None:
     for side in sides.values():
         await side.begin()
     assert (await sides["us"].root()).doubt == "1 rows are dead letters"
+    roots = {name: (await side.root()).root for name, side in sides.items()}
     assert await judged(sides, Before("different", roots)) is None
 
 

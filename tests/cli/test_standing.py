@@ -9,6 +9,7 @@ import pytest
 from coordinator.running import Running
 from paritree.cli.progress import duration, line
 from paritree.cli.standing import standing_lines, steered_line
+from paritree.cli.watch import _lines, window_lines
 from paritree.wire.control import SweepProgress
 
 AGENT = {"name": "a1", "connected": True, "connected_since": "2024-01-02T03:04:05.000+00:00", "last_seen": None}
@@ -83,3 +84,30 @@ def test_the_time_that_is_left_follows_from_the_stage_so_far() -> None:
         line(SweepProgress("eu", "scan", 3, 12, 750_000, eta_s=95.0))
         == "eu: scan 3/12 shards, 750,000 rows, 2 min left"
     )
+
+
+WINDOW = {"through": "T", "verdict": "equal", "verified": True, "sweep_id": None, "events": 0, "reasons": {}}
+NO_NEWS = {"new_total": 0, "ended_total": 0, "new": []}
+
+
+@pytest.mark.parametrize(
+    ("changes", "lines"),
+    [
+        ({}, ["T  equal (by roots alone)"]),
+        ({"sweep_id": "s1", "events": 1200}, ["T  equal, 1,200 changes told"]),
+        (
+            {"verdict": "unknown", "verified": False, "reasons": {"us": "it is away"}},
+            ["T  not verified (unknown)", "  us: it is away"],
+        ),
+        ({"verdict": "different", "sweep_id": "s1", "ended_total": 3}, ["T  different, 0 new, 3 ended"]),
+    ],
+)
+def test_a_window_says_how_it_was_checked(changes: dict[str, Any], lines: list[str]) -> None:
+    assert list(window_lines({**WINDOW, **NO_NEWS, **changes})) == lines
+
+
+def test_late_events_are_told_with_their_number_and_the_last_moment() -> None:
+    document = {"dataset": "orders", "regions": [], "open_findings": 2, "late_events": 0, "late_last": None}
+    assert list(_lines(document))[-1] == "2 findings are open"
+    late = {**document, "late_events": 1_500, "late_last": "2026-01-31T12:00:00.000+00:00"}
+    assert list(_lines(late))[-1] == "late events: 1,500, last at 2026-01-31T12:00:00.000+00:00"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 
 import pytest
@@ -46,6 +47,22 @@ def test_every_kind_of_change_is_followed(pg: PgCase) -> None:
         assert follower.changes == 8
         follower.refresh().check()
         assert follower.changes == 0
+
+
+def test_a_batch_says_when_its_changes_were_committed(pg: PgCase) -> None:
+    filled(pg)
+    with following(pg, pg.bind("orders")) as follower:
+        began = time.time()
+        pg.run("UPDATE orders SET code = 'x' WHERE id = 1")
+        time.sleep(0.2)
+        pg.run("UPDATE orders SET code = 'x' WHERE id = 2")
+        batch = list(follower.source.changes(follower.mark, proven=True))[-1]
+        assert batch.span_s is not None
+        first_s, last_s = batch.span_s
+        assert began - 0.1 <= first_s <= last_s - 0.15
+        assert last_s <= time.time() + 0.1
+        follower.refresh()
+        assert list(follower.source.changes(follower.mark, proven=True))[-1].span_s is None
 
 
 def test_what_was_rolled_back_is_not_told_and_what_was_released_is(pg: PgCase) -> None:

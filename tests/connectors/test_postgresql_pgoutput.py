@@ -16,10 +16,13 @@ from edge_agent.connectors.postgresql.changekeys import KERNELS
 from edge_agent.connectors.postgresql.pgoutput import (
     CHANGES,
     COMMITTED,
+    DATED,
     END,
+    FIRST_US,
     FULL,
     IN_TRANSACTION,
     KEYS,
+    LAST_US,
     MALFORMED,
     NO_KEY,
     NULL_KEY,
@@ -39,8 +42,8 @@ def begin(xid: int = 5) -> bytes:
     return b"B" + struct.pack(">qqI", 1000, 0, xid)
 
 
-def commit(end: int = 2000) -> bytes:
-    return b"C" + struct.pack(">bQQq", 0, 1900, end, 0)
+def commit(end: int = 2000, at_us: int = 0) -> bytes:
+    return b"C" + struct.pack(">bQQq", 0, 1900, end, at_us)
 
 
 def row(*values: bytes | str) -> bytes:
@@ -133,6 +136,18 @@ def test_every_kind_of_change_names_its_keys(reader: pgoutput.ReadKeys) -> None:
     ]
     assert told.xids == [7, 8]
     assert (told.state[COMMITTED], told.state[CHANGES], told.state[IN_TRANSACTION]) == (2001, 6, 1)
+
+
+def test_when_changes_were_committed_is_read_of_transactions_that_changed_something(reader: pgoutput.ReadKeys) -> None:
+    one = change("I", 70_000, N=row(b"a", b"x", b"1"))
+    told = read(
+        reader, [begin(), commit(1, 5), begin(), one, commit(2, -30), begin(), one, commit(3, -40), begin(), one]
+    )
+    assert [told.state[place] for place in (DATED, FIRST_US, LAST_US)] == [2, -40, -30]
+    later = read(
+        reader, [begin(), one, one, commit(1, 2**60), begin(), one, commit(2, 2**60 + 1), begin(), commit(3, 7)]
+    )
+    assert [later.state[place] for place in (DATED, FIRST_US, LAST_US)] == [3, 2**60, 2**60 + 1]
 
 
 def test_an_unchanged_key_that_was_not_sent_is_taken_from_the_old_row(reader: pgoutput.ReadKeys) -> None:

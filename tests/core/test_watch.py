@@ -269,6 +269,7 @@ def test_the_roots_that_were_verified_last_say_what_was_said_then() -> None:
     assert judged_by_roots(roots, AT, None) is None
     assert judged_by_roots(roots, AT, Before("different", {"eu": "3-00", "us": "3-02"})) is None
     assert judged_by_roots(roots, AT, Before("different", {"eu": "3-01", "us": "3-00"})) is None
+    assert judged_by_roots({**roots, "ap": "3-01"}, AT, None) is None
 
 
 def test_roots_are_found_again_only_where_nothing_healed() -> None:

@@ -173,15 +173,23 @@ def test_killed_in_each_phase_nothing_is_skipped_or_told_twice(told: Watched) ->
     told.until(lambda state: state["open"] == 3)
 
     told.tables["us"].execute("UPDATE orders SET code = 'lost' WHERE id = 4")
-    told.checking(1)
+    told.sought("SELECT opened FROM watches WHERE opened IS NOT NULL")
     told.kill("agent-us")
     told.start("us")
     told.until(lambda state: state["open"] == 4)
 
-    told.kill("coordinator")  # once it is settled
+    told.tables["us"].execute("UPDATE orders SET code = 'lost' WHERE id = 5")
+    told.checking(1)
+    told.kill("agent-us")
+    told.start("us")
+    told.until(lambda state: state["open"] == 5)
+
+    told.kill("agent-us")  # once it is settled
+    told.kill("coordinator")
+    told.start("us")
     told.start_coordinator()
     told.quiet()
-    assert told.news()[before:] == [(1, 0)] * 4
+    assert told.news()[before:] == [(1, 0)] * 5
     assert told.decided_once()
 
 
