@@ -26,10 +26,19 @@ class Roots:
     def __init__(self, links: Callable[[], Mapping[str, RegionLink]], timeout_s: float) -> None:
         self._links = links
         self._timeout_s = timeout_s
+        self._failed: set[tuple[str, str]] = set()
 
     def tells(self, dataset: Dataset) -> bool:
-        """Whether every region is connected and tells when the dataset changes there."""
-        return all(name in self._links() and self._offers(name, dataset, tells=True) for name in dataset.regions)
+        """Whether every region is connected and tells when the dataset changes there.
+
+        One that could not tell its root the last time may not see changes either.
+        """
+        return all(
+            name in self._links()
+            and self._offers(name, dataset, tells=True)
+            and (name, dataset.name) not in self._failed
+            for name in dataset.regions
+        )
 
     async def judge(self, dataset: Dataset, max_age_s: float, before: Before | None) -> Judged | None:
         """What the roots say, each proven to be at most ``max_age_s`` old; None where it takes a sweep."""
@@ -52,11 +61,14 @@ class Roots:
 
     async def _root(self, link: RegionLink, ask: AskRoot) -> Rooted:
         """The region's root. Raises RegionLost."""
+        asked = link.region, ask.dataset
+        self._failed.add(asked)
         exchange = f"root-{secrets.token_hex(6)}"
         try:
             async with aclosing(link.ask(ask, sweep_id=exchange, timeout_s=self._timeout_s)) as parts:
                 async for part in parts:
                     if isinstance(part, Rooted):
+                        self._failed.discard(asked)
                         return part
         except PeerError as error:
             raise RegionLost(link.region, error.message) from None

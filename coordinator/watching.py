@@ -158,9 +158,10 @@ class Watcher:
 
     async def _checked(self, one: _Watched, end_s: int) -> tuple[Judged | None, str | None]:
         """What the window's check came to, with its sweep, if it took one; None where it has not come to its end."""
-        age_s = float(one.windows.late_s)
+        age_s, now_s = float(one.windows.late_s), self._clock()
         named = job_id(one.watch_id, one.windows, end_s)
-        if self._roots is not None and await asyncio.to_thread(self._store.sweep, named) is None:
+        due = now_s >= end_s + age_s  # else the clock was set back since the window was opened
+        if due and self._roots is not None and await asyncio.to_thread(self._store.sweep, named) is None:
             before = await asyncio.to_thread(self._store.verified_before, one.dataset.name, one.watch_id)
             if (outcome := await self._roots.judge(one.dataset, age_s, before)) is not None:
                 return outcome, None
@@ -183,8 +184,8 @@ def watched(dataset: Dataset, windows: Windows) -> _Watched:
 
 def _judged(row: SweepRow, one: _Watched, end_s: int) -> Judged | None:
     if row.report is not None:
-        if row.started_at.timestamp() < end_s:  # somebody else has used the id
-            return held(f"sweep {row.id} began before the window had closed", one.regions)
+        if row.started_at.timestamp() < end_s + one.windows.late_s:  # the clock was set back, or somebody used the id
+            return held(f"sweep {row.id} began before its window was due", one.regions)
         return judged(row.report, one.regions)
     if row.state in (SweepState.FAILED, SweepState.INTERRUPTED):
         return held(row.error or f"its check {row.state}", one.regions)

@@ -75,8 +75,8 @@ WATCH: Final[tuple[Planted, ...]] = (
     (
         "watch: roots end a window whose sweep has begun",
         "coordinator/watching.py",
-        "if self._roots is not None and await asyncio.to_thread(self._store.sweep, named) is None:",
-        "if self._roots is not None:",
+        "if due and self._roots is not None and await asyncio.to_thread(self._store.sweep, named) is None:",
+        "if due and self._roots is not None:",
         (f"{WATCHING}::test_killed_in_a_sweep_the_next_one_goes_on_with_it_and_asks_no_roots",),
     ),
     (

@@ -6,6 +6,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import aclosing, closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ class Side:
 @pytest.fixture
 def sides(tmp_path: Path) -> Iterator[dict[str, Side]]:
     made = {name: Side(tmp_path / name, name) for name in ("eu", "us")}
-    yield made
+    yield dict(made)
     for side in made.values():
         side.close()
 
@@ -118,6 +119,22 @@ async def test_what_is_not_proven_takes_a_sweep(sides: dict[str, Side]) -> None:
     assert (await sides["us"].root()).doubt == "1 rows are dead letters"
     roots = {name: (await side.root()).root for name, side in sides.items()}
     assert await judged(sides, Before("different", roots)) is None
+
+
+async def test_a_region_that_cannot_tell_its_root_is_not_taken_to_tell_changes(sides: dict[str, Side]) -> None:
+    for side in sides.values():
+        (offer,) = side.link.hello.datasets
+        side.link.hello = Hello(side.link.region, "a1", "i1", (replace(offer, tells=True),))
+    roots = Roots(lambda: {name: side.link for name, side in sides.items()}, 30.0)
+    assert roots.tells(DATASET)
+    assert await roots.judge(DATASET, 0.0, None) is None, "there is no index"
+    assert not roots.tells(DATASET)
+    for side in sides.values():
+        await side.begin()
+    assert await roots.judge(DATASET, 0.0, None) is not None
+    assert roots.tells(DATASET)
+    del sides["us"]
+    assert not roots.tells(DATASET)
 
 
 async def test_a_root_is_refused_to_whoever_asks_for_something_else(sides: dict[str, Side]) -> None:

@@ -248,6 +248,14 @@ async def test_any_number_of_hostile_notices_are_a_few_numbers(tmp_path: Path) -
     assert [one[0] for one in await site.windows(125.0, 185.0)] == [60, 120]
 
 
+async def test_after_the_clock_was_set_back_roots_prove_nothing_of_a_window(tmp_path: Path) -> None:
+    site = Site(tmp_path, "equal", roots=Told())
+    with Store.open(site.url) as store:
+        assert store.open_window("orders", watched(DATASET, IDLE).watch_id, IDLE, 65.0).opened == 60
+    assert await site.windows(64.0) == [(60, "equal", True, 0)]
+    assert len(site.asked) == 1, "a sweep, which was begun by the store's own clock"
+
+
 # --- a coordinator that is killed in each phase -----------------------------------------------------------------------
 
 
