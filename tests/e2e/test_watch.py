@@ -23,6 +23,8 @@ WATCH = "patience_s = 1.0\n[watch.orders]\nwindow_s = 2\n"
 EVERY, TOLD = f"{WATCH}late_s = 0\nidle_s = 0\n", f"{WATCH}late_s = 1\nidle_s = 3600\n"
 ROWS = 2_000
 WAIT_S = 200.0
+LATE_S = 3.1
+"""After which a change is late: its window has closed, and the second after that is over."""
 QUIET_S = 7.0
 """Three windows and the second in which the last notice may still be on its way."""
 
@@ -186,10 +188,17 @@ def test_killed_in_each_phase_nothing_is_skipped_or_told_twice(told: Watched) ->
 
     told.kill("agent-us")  # once it is settled
     told.kill("coordinator")
+    told.everywhere("UPDATE orders SET amount = amount + 1 WHERE id = 9")
+    time.sleep(LATE_S)
     told.start("us")
     told.start_coordinator()
     told.quiet()
     assert told.news()[before:] == [(1, 0)] * 5
+    answer = told.fleet.command("watch", "orders", "--windows", "0", "--json")
+    shown = json.loads(answer.stdout)
+    assert shown["late_events"] >= 2, "what was committed while nobody listened is told, and late"
+    assert shown["late_last"] is not None
+    assert shown["events_waiting"] == 0
     assert told.decided_once()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from collections.abc import Iterator
@@ -12,11 +13,14 @@ import pytest
 from servers.nats import NatsServer
 from topic.topic_case import SUBJECT, Topical, change, scanned
 
+from edge_agent.connectors.changes import RescanNeeded
 from edge_agent.index.durable import DurableIndex
+from edge_agent.notices import EVERY_S
 from edge_agent.topic.stream import Stream
 from paritree.core.deadletters import LetterKind
 from paritree.core.errors import ConfigError, SourceError
 from paritree.core.messages import Freshness
+from paritree.wire.frames import Notice
 
 pytestmark = pytest.mark.servers
 
@@ -51,6 +55,30 @@ def test_changed_rows_reach_the_index_by_the_topic(case: Topical) -> None:
     case.index.keep_up()
     assert "0 changes" in case.check().notes[-1]
     assert case.consumer()["num_pending"] == 0
+
+
+def test_between_sweeps_changes_are_noticed_and_an_idle_topic_proves_nothing_without_a_marker(case: Topical) -> None:
+    case.check()
+    assert case.index.tells
+    notices, began = case.index._notices, time.time()
+
+    async def noticed() -> Notice:
+        notices.watch(["orders"])
+        await asyncio.to_thread(case.index.keep_up)
+        return await notices.next()
+
+    assert case.index.interval_s > EVERY_S
+    case.run("UPDATE orders SET code = 'x' WHERE id IN (1, 2)")
+    case.tell(change("u", None, {"id": 1}), change("u", None, {"id": 2}), change("u", None, {"id": 3}))
+    notice = asyncio.run(noticed())
+    assert case.index.interval_s <= EVERY_S, "as somebody wants to know"
+    assert (notice.keys, notice.position.split(",")[0]) == (2, f"topic:{case.stream} seq={case.end()}")
+    assert (began - 1) * 1e6 <= notice.first_us <= notice.last_us <= (time.time() + 1) * 1e6
+    time.sleep(1.0)
+    with pytest.raises(RescanNeeded, match="no marker has come"):
+        case.index.rooted(0.9)
+    case.mark()
+    assert case.index.rooted(0.9).age_s <= 0.9, "a marker was seen"
 
 
 def test_what_is_told_again_or_too_early_does_no_harm(case: Topical) -> None:
