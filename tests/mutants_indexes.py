@@ -54,7 +54,7 @@ WHOLE_SCANS: Final[tuple[Planted, ...]] = (
         "edge_agent/index/installing.py",
         "is_scanned = one.run_path.parent == shelf.scan_folder",
         "is_scanned = False",
-        (f"{WHOLE}::test_killed_at_every_point_of_the_scan_it_goes_on",),
+        (f"{WHOLE}::test_an_install_that_came_to_nothing_loses_no_shard",),
     ),
     (
         "whole scan: the version of a shard proves nothing",

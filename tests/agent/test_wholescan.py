@@ -269,6 +269,20 @@ def test_a_damaged_run_is_read_again_and_no_other(scan: Killed) -> None:
     assert sorted(scan.read) == [1, 3]
 
 
+def test_an_install_that_came_to_nothing_loses_no_shard(scan: Killed, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise SourceError("no space left", retryable=True)
+
+    with monkeypatch.context() as patched, scan.opened() as index:
+        patched.setattr("edge_agent.index.shelf.Shelf.commit", full)
+        with pytest.raises(SourceError, match="no space"):
+            sweep_of(index, scan.folder)
+    assert len(scan.read) == SHARDS
+    gone_on(scan)
+    assert scan.read == []
+    assert not list((scan.folder / "index").glob("scan/*"))
+
+
 def test_encrypted_at_rest_it_goes_on(scan: Killed) -> None:
     scan.copy = replace(scan.copy, rest_key=RestKey(bytes(range(32))))
     scan.killed(2)
