@@ -58,6 +58,22 @@ def test_found_is_planted_within_rounds_and_bytes(memory_regions, count, differe
     assert search_bytes(report) <= (1 + others) * (2 * 24 * count + 16_384)
 
 
+@pytest.mark.parametrize(("differences", "bytes_max"), [(100, 65_536), (1_500, 240_000)])
+def test_bytes_of_a_region_do_not_depend_on_how_many_there_are(memory_regions, differences, bytes_max):
+    rows = some_rows(12_000)
+    mine, _, _ = drifted(rows, differences, 1)
+    worst = []
+    for others in (1, 2, 4):
+        regions = memory_regions()
+        regions.add("b", mine, digester="compiled", shard_rows=3000)
+        for number in range(others):
+            regions.add(f"a{number}", rows, digester="compiled", shard_rows=3000)
+        report = regions.sweep(limit=10)
+        assert report["findings_total"] == differences
+        worst.append(max(region["bytes_sent"] + region["bytes_received"] for region in report["regions"]))
+    assert max(worst) <= min(1.02 * min(worst), bytes_max)
+
+
 def test_an_equal_sweep_costs_less_than_16_kib_a_region(memory_regions):
     regions = memory_regions()
     for name in "abc":
