@@ -193,6 +193,7 @@ def test_killed_in_each_phase_nothing_is_skipped_or_told_twice(told: Watched) ->
     time.sleep(LATE_S)
     told.start("us")
     told.start_coordinator()
+    told.fleet.wait_connected(("eu", "us"))
     told.quiet()
     assert told.news()[before:] == [(1, 0)] * 5
     answer = told.fleet.command("watch", "orders", "--windows", "0", "--json")

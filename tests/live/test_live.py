@@ -16,7 +16,7 @@ pytestmark = pytest.mark.servers
 def test_live_tables(postgresql: PostgresqlServer, cassandra: CassandraServer, tmp_path: Path) -> None:
     """Nothing that is only late is ever reported, and everything that was lost or edited by hand is."""
     totals = Totals()
-    plan = Plan(16.0, rows=15_000, rate=300.0, lag_s=3.0, lag_max_s=4.0, losses=200, edits=50, seed=6, beside=2)
+    plan = Plan(60.0, rows=15_000, rate=300.0, lag_s=3.0, lag_max_s=4.0, losses=200, edits=50, seed=6, beside=2)
     asyncio.run(lived(tmp_path, postgresql, cassandra, plan, totals))
     assert totals.false == []
     assert totals.missed == []
