@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from tables import KINDS
 
 from paritree.core.digest import DatasetKeys
 from paritree.core.digester import PlainDigester
@@ -30,18 +31,6 @@ from paritree.core.types import parse_type
 
 BATCH_ROWS = 16_384
 REPETITIONS = 3
-KINDS = {
-    "id": "int",
-    "customer": "uuid",
-    "status": "text",
-    "amount": "decimal",
-    "qty": "int",
-    "paid": "bool",
-    "weight": "float",
-    "note": "text",
-    "created_at": "timestamp",
-    "updated_at": "timestamp",
-}
 KEYS = DatasetKeys.of(bytes(32), "orders")
 
 

@@ -14,6 +14,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from psycopg import sql
 
+KINDS = {
+    "id": "int",
+    "customer": "uuid",
+    "status": "text",
+    "amount": "decimal",
+    "qty": "int",
+    "paid": "bool",
+    "weight": "float",
+    "note": "text",
+    "created_at": "timestamp",
+    "updated_at": "timestamp",
+}
+"""The columns of the bench table, by their types in a profile."""
 TABLE = "orders"
 SEED = 1
 

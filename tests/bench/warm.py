@@ -20,7 +20,7 @@ from measure import median
 from psycopg import sql
 from servers.fleet import Fleet
 from servers.postgresql import PostgresqlServer
-from tables import load_postgresql
+from tables import KINDS, load_postgresql
 
 from paritree.cli.client import Coordinator
 from paritree.wire.control import SweepOrder
@@ -30,18 +30,6 @@ CHANGED: Final = 300
 TURNS: Final = 5
 CONNECT_S: Final = 300.0
 """A bench may wait for its agents beside other work."""
-COLUMNS: Final = {
-    "id": "int",
-    "customer": "uuid",
-    "status": "text",
-    "amount": "decimal",
-    "qty": "int",
-    "paid": "bool",
-    "weight": "float",
-    "note": "text",
-    "created_at": "timestamp",
-    "updated_at": "timestamp",
-}
 SLOTS: Final = (
     "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = current_database()"
 )
@@ -99,7 +87,7 @@ def warm_sweeps(server: PostgresqlServer, rows: int) -> Warm:
 
 async def _swept(server: PostgresqlServer, folder: Path, rows: int, measured: Warm) -> None:
     make_pki(folder)
-    columns = "".join(f'{name} = "{kind}"\n' for name, kind in COLUMNS.items())
+    columns = "".join(f'{name} = "{kind}"\n' for name, kind in KINDS.items())
     bound = "".join(f'[dataset.orders.regions.{r}]\nconnection = "main"\ntable = "orders"\n' for r in REGIONS)
     refresh = '[refresh.orders]\nchanges = "slot"\ninterval_s = 2\n'
     with Fleet(folder, folder) as fleet:
