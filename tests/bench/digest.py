@@ -84,8 +84,8 @@ def stages(digester: CompiledDigester, batch: pa.RecordBatch) -> dict[str, float
     rows = batch.num_rows
 
     def columns(strings: Any) -> list[Any]:
-        state = np.zeros(rows, np.uint8)
-        return [digester._column(batch.column(n), n, kind, encode, False, state) for n, kind, encode in strings.columns]
+        state, flags = np.zeros(rows, np.uint8), np.zeros(len(KINDS), np.uint8)
+        return [digester._column(batch, n, kind, encode, False, state, flags) for n, kind, encode in strings.columns]
 
     def run(strings: Any, described: Any) -> Callable[[], Any]:
         state, flags = np.zeros(rows, np.uint8), np.zeros(len(KINDS), np.uint8)
