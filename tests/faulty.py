@@ -30,7 +30,8 @@ LIMITS: Final = {
 }
 """A half-open connection is found within 1.2 s, a range begins with a thousand keys."""
 EXCHANGE_TIMEOUT_S: Final = 2.0
-PATIENCE_S: Final = 2.0
+PATIENCE_S: Final = 3 * float(LIMITS["RECONNECT_S_MAX"])
+"""An agent that was cut off while the machine is busy may fail to dial more than once."""
 PAUSE_S: Final = 0.3
 """Bound of the pause before the second try; it doubles."""
 START_S: Final = 120.0
