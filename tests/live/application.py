@@ -95,13 +95,19 @@ class Application(threading.Thread):
             raise self.error
         return self._to_lose > 0 or self._to_edit > 0
 
-    def stop(self) -> None:
-        """End; raises what went wrong."""
+    def rest(self) -> None:
+        """Write nothing more; what was written is still copied, as late as before. Raises what went wrong."""
         self._stopping.set()
         self.join(30)
-        self.copier.stop()
         if self.error is not None:
             raise self.error
+
+    def stop(self) -> None:
+        """End; raises what went wrong."""
+        try:
+            self.rest()
+        finally:
+            self.copier.stop()
 
     def run(self) -> None:
         """Write at the rate; not while the copier cannot keep its promise."""

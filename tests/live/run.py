@@ -50,8 +50,7 @@ PIECE_MIN: Final = 10.0
 class Plan:
     """One run: seconds of writing, rows at the start, rows written a second, lag in seconds, what is planted.
 
-    ``lag_max_s`` is what the datasets declare: the lag, and what the machine may take to copy one row. ``beside``:
-    how many sweeps of each dataset run at once, begun at different moments.
+    ``lag_max_s`` is what the datasets declare: the lag, and what the machine may take to copy one row.
     """
 
     seconds: float
@@ -62,7 +61,6 @@ class Plan:
     losses: int
     edits: int
     seed: int
-    beside: int = 1
 
 
 @dataclass
@@ -157,12 +155,11 @@ class Live:
         self._number = 0
 
     async def run(self) -> None:
-        """Sweep until the time is up, and once more when everything is planted, the application still at work."""
+        """Sweep while the application writes, and once more from the moment when it has written its last."""
         until = time.monotonic() + self.plan.seconds
-        planting = asyncio.create_task(self._plant(until))
-        chains = [self._sweeps(name, turn, until, planting) for name in DATASETS for turn in range(self.plan.beside)]
-        self.totals.found += min(await asyncio.gather(*chains))
-        await planting
+        closing = asyncio.create_task(self._close(until))
+        await asyncio.gather(closing, *(self._sweeps(name, until) for name in DATASETS))
+        self.totals.found += closing.result()
 
     async def _plant(self, until: float) -> None:
         """A little every second, over four fifths of the time."""
@@ -177,16 +174,19 @@ class Live:
             await asyncio.sleep(0.1)
             assert time.monotonic() < until + 60, "the application does not get to plant what it is told to"
 
-    async def _sweeps(self, name: str, turn: int, until: float, planting: asyncio.Task[None]) -> int:
-        """Sweeps one after the other; how many of what was planted the last one found, which began after all that."""
-        chance = random.Random(f"{name} {turn}")
-        await asyncio.sleep(turn * self.plan.lag_max_s)
-        last = False
-        while not last:
-            last = planting.done() and time.monotonic() >= until
-            found = await self.sweep(name)
-            await asyncio.sleep(0.0 if last else chance.uniform(0.0, 1.0))
-        return found
+    async def _sweeps(self, name: str, until: float) -> None:
+        """Sweeps one after the other, the last one begun before the time is up."""
+        chance = random.Random(name)
+        while time.monotonic() < until:
+            await self.sweep(name)
+            await asyncio.sleep(chance.uniform(0.0, 1.0))
+
+    async def _close(self, until: float) -> int:
+        """One sweep of each dataset after all writes, copies still late; how many of what was planted each found."""
+        await self._plant(until)
+        await asyncio.sleep(until - time.monotonic())
+        await asyncio.to_thread(self.application.rest)
+        return min(await asyncio.gather(*map(self.sweep, DATASETS)))
 
     async def sweep(self, name: str) -> int:
         """One sweep, judged; how many of what was planted it found."""
