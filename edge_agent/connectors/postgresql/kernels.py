@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from edge_agent.connectors.postgresql.tuples import Bytes, Places
 from paritree.core.fast.compiler import inner, kernel
+from paritree.core.fast.memory import load_u16, load_u32, swapped
 
 _COPY_DATA = 100
 _MORE, _FULL, _FRAME, _TRAILER, _MALFORMED = range(5)  # as in tuples.py
@@ -21,19 +22,12 @@ _SPECIALS = np.frombuffer(b"NaNInfinity-Infinity", np.uint8)
 
 @inner
 def _int32_at(data: Bytes, place: Any) -> Any:
-    value = (
-        (np.int64(data[place]) << 24)
-        | (np.int64(data[place + 1]) << 16)
-        | (np.int64(data[place + 2]) << 8)
-        | np.int64(data[place + 3])
-    )
-    return value - ((value & 0x80000000) << 1)
+    return swapped(load_u32(data.ctypes.data + place)) >> 32
 
 
 @inner
 def _int16_at(data: Bytes, place: Any) -> Any:
-    value = (np.int64(data[place]) << 8) | np.int64(data[place + 1])
-    return value - ((value & 0x8000) << 1)
+    return swapped(load_u16(data.ctypes.data + place)) >> 48
 
 
 @kernel("UniTuple(int64, 3)(uint8[::1], int64, int64, boolean, int32[:, ::1], int32[:, ::1])")
@@ -79,8 +73,7 @@ def locate(data: Bytes, start: int, stop: int, framed: bool, at: Places, size: P
                 return rows, position, short
             at[column, rows] = place
             size[column, rows] = count
-            if count > 0:
-                place += count
+            place += max(count, 0)
         if framed and place != end:
             return rows, position, _MALFORMED
         position = place

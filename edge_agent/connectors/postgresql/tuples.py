@@ -31,6 +31,10 @@ BUFFER_BYTES: Final = 2 << 20
 BUFFER_BYTES_MAX: Final = (1 << 31) - 1
 """Places are int32; the server cannot send a row above 1 GiB anyway."""
 
+ROWS_MAX: Final = BATCH_ROWS - 48
+"""Rows located at a time. The places of a row's fields are written as far apart as this is long: at a power of two all
+of them would want the same lines of the processor's cache, which doubles what locating costs."""
+
 MORE, FULL, FRAME, TRAILER, MALFORMED = range(5)
 """Why locating stopped: bytes of a row are missing, room for rows is full, another message, end of data, not COPY."""
 
@@ -159,7 +163,7 @@ class TupleReader:
     """
 
     def __init__(
-        self, stream: Stream, columns: int, locate: Locate, rows_max: int = BATCH_ROWS, waits: Waits | None = None
+        self, stream: Stream, columns: int, locate: Locate, rows_max: int = ROWS_MAX, waits: Waits | None = None
     ) -> None:
         self._stream = stream
         self._locate = locate

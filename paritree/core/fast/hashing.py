@@ -1,4 +1,4 @@
-"""Keyed BLAKE2b of a tile's rows, eight at a time (compiled into ``rows``)."""
+"""Keyed BLAKE2b of a tile's rows, several at a time (compiled into ``rows``)."""
 
 from __future__ import annotations
 

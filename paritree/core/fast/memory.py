@@ -128,17 +128,26 @@ def lower_wide(_typing: Any, _address: Any) -> Any:
 
 
 @intrinsic
-def is_plain_wide(_typing: Any, _address: Any) -> Any:
-    """1 where 32 bytes are ASCII without NUL, else 0."""
+def is_plain_wide(_typing: Any, _address: Any, _length: Any) -> Any:
+    """1 where the first ``length`` bytes of 32 are ASCII without NUL, else 0; all 32 are read."""
 
     def generate(_context: Any, builder: ir.IRBuilder, _signature: Any, arguments: Any) -> Any:
-        value = builder.load(_pointer(builder, arguments[0], _BYTES), align=1)
-        plain = builder.icmp_signed(">", value, _repeated(0))
+        address, length = arguments
+        value = builder.load(_pointer(builder, address, _BYTES), align=1)
+        odd = builder.icmp_signed("<=", value, _repeated(0))
+        first = builder.insert_element(
+            ir.Constant(_BYTES, ir.Undefined), builder.trunc(length, ir.IntType(8)), ir.Constant(ir.IntType(32), 0)
+        )
+        every = builder.shuffle_vector(
+            first, ir.Constant(_BYTES, ir.Undefined), ir.Constant(ir.VectorType(ir.IntType(32), WIDE), [0] * WIDE)
+        )
+        counted = builder.icmp_signed("<", ir.Constant(_BYTES, list(range(WIDE))), every)
         kind = ir.FunctionType(ir.IntType(1), [ir.VectorType(ir.IntType(1), WIDE)])
-        every = insert_function(builder.module, kind, f"llvm.vector.reduce.and.v{WIDE}i1")
-        return builder.zext(builder.call(every, [plain]), _I64)
+        some = insert_function(builder.module, kind, f"llvm.vector.reduce.or.v{WIDE}i1")
+        found = builder.call(some, [builder.and_(odd, counted)])
+        return builder.zext(builder.not_(found), _I64)
 
-    return types.int64(types.int64), generate
+    return types.int64(types.int64, types.int64), generate
 
 
 @intrinsic

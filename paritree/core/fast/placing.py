@@ -140,7 +140,7 @@ def read_varints(column: Any, tile: Tile, scaled: bool) -> None:
     n, values, scales = tile.n, tile.values, tile.scales
     data, places, sizes = column[at.DATA], column[at.OFFSETS] + 4 * tile.first, column[at.SIZES] + 4 * tile.first
     limit = data + column[at.DATA_BYTES]
-    head = 4 if scaled else 0
+    head, most = 4 if scaled else 0, scale_max(column)
     for i in range(n):
         size = load_i32(sizes + 4 * i) - head
         place = data + load_i32(places + 4 * i)
@@ -151,7 +151,7 @@ def read_varints(column: Any, tile: Tile, scaled: bool) -> None:
             continue
         if scaled:
             scale = swapped(load_u32(place)) >> 32
-            if not 0 <= scale <= scale_max(column):
+            if not 0 <= scale <= most:
                 mark(column, tile, i)
                 continue
             scales[i] = scale
@@ -162,6 +162,7 @@ def read_varints(column: Any, tile: Tile, scaled: bool) -> None:
 def read_numerics(column: Any, tile: Tile) -> None:
     n, values, scales = tile.n, tile.values, tile.scales
     data, places, sizes = column[at.DATA], column[at.OFFSETS] + 4 * tile.first, column[at.SIZES] + 4 * tile.first
+    most = scale_max(column)
     for i in range(n):
         size = load_i32(sizes + 4 * i)
         values[i] = 0
@@ -171,7 +172,7 @@ def read_numerics(column: Any, tile: Tile) -> None:
         value, scale = 0, -1
         if size >= 8:
             value, scale = numeric(data + load_i32(places + 4 * i), size)
-        if 0 <= scale <= scale_max(column):
+        if 0 <= scale <= most:
             values[i] = value
             scales[i] = scale
         else:

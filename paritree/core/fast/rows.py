@@ -1,7 +1,7 @@
 """The kernel that turns columns into byte strings (key bytes, row bytes or locators), tile by tile, and hashes them.
 
 A tile is up to 256 rows, so that its bytes stay in the first caches: every column in turn appends to all rows of the
-tile at their cursors, then eight rows at a time are hashed, one in each vector lane.
+tile at their cursors, then several rows at a time are hashed, one in each vector lane.
 
     scratch:  | row 0 bytes ... slack | row 1 bytes ... slack | ...     slot = longest form + slack, in 64-byte steps
 """

@@ -41,11 +41,11 @@ for _i, _char in enumerate(b"0123456789abcdef"):
 
 
 @inner
-def is_plain(source: int, length: int) -> bool:
-    """Whether every byte is ASCII and none is NUL."""
+def is_plain(source: int, length: int, limit: int) -> bool:
+    """Whether every byte of a span whose buffer ends at ``limit`` is ASCII and none is NUL."""
     end = source + length
-    while source + WIDE <= end:
-        if not is_plain_wide(source):
+    while source + WIDE <= limit and source < end:
+        if not is_plain_wide(source, min(end - source, WIDE)):
             return False
         source += WIDE
     while source < end:
@@ -139,10 +139,10 @@ def put_texts(column: Any, tile: Tile) -> None:
     n, sources, lengths, valid, cursor = tile.n, tile.sources, tile.lengths, tile.valid, tile.cursor
     rules = column[at.RULES]
     limit = column[at.DATA] + column[at.DATA_BYTES]
-    clean = column[at.SIZES] == 0 and is_plain(sources[0], sources[n - 1] + lengths[n - 1] - sources[0])
+    clean = column[at.SIZES] == 0 and is_plain(sources[0], sources[n - 1] + lengths[n - 1] - sources[0], limit)
     for i in range(n):
         place, source, length = cursor[i], sources[i], lengths[i]
-        if valid[i] and not clean:
+        if not clean and valid[i] and not is_plain(source, length, limit):
             largest = inspected(source, length)
             changed = (rules & at.RULE_NFC and largest >= _COMBINING_LEAD) or (
                 rules & at.RULE_CASEFOLD and largest >= 0x80
@@ -159,7 +159,10 @@ def put_texts(column: Any, tile: Tile) -> None:
             while length > 0 and load_u8(source + length - 1) == _SPACE:
                 length -= 1
         start = put_text_head(place, length)
-        copy_span(start, source, length, limit)
+        if length <= WIDE and source + WIDE <= limit:
+            copy_wide(start, source)
+        else:
+            copy_span(start, source, length, limit)
         if rules & at.RULE_CASEFOLD:
             for k in range(0, length, WIDE):
                 lower_wide(start + k)

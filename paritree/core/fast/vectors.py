@@ -1,22 +1,25 @@
-"""BLAKE2b's compression function over eight messages at once, one in each 64-bit lane of a vector.
+"""BLAKE2b's compression function over several messages at once, one in each 64-bit lane of a vector.
 
-Written as LLVM vector code rather than left to the auto-vectoriser: a row of eight lanes is one AVX-512 register, two
-AVX2 or four NEON ones, and LLVM splits it as the machine needs.
+Written as LLVM vector code rather than left to the auto-vectoriser. Sixteen vectors are the state, so a vector is to be
+one register where there are sixteen or more of its size: eight lanes with AVX-512, else four, which is one AVX2 or two
+NEON registers. Eight lanes on AVX2 spend as long on moving the state to memory and back as on the rounds.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from llvmlite import ir  # type: ignore[import-untyped]
+import llvmlite.binding as llvm  # type: ignore[import-untyped]
+from llvmlite import ir
 from numba.core import types
 
 from paritree.core.fast.blake2b import IV, SIGMA
 from paritree.core.fast.compiler import insert_function, intrinsic
 
-LANES = 8
+LANES = 8 if llvm.get_host_cpu_features().get("avx512f") else 4
 _I64 = ir.IntType(64)
 _VECTOR = ir.VectorType(_I64, LANES)
+_BYTES = 8 * LANES
 
 
 def _constant(value: int) -> ir.Constant:
@@ -34,7 +37,7 @@ def _store(builder: ir.IRBuilder, value: Any, address: Any, offset: int) -> None
 
 
 def _load_row(builder: ir.IRBuilder, addresses: Any, lane: int, offset: int) -> Any:
-    """Eight message words of one lane's block, which may lie anywhere."""
+    """As many message words of one lane's block as there are lanes; it may lie anywhere."""
     place = builder.inttoptr(builder.add(addresses, ir.Constant(_I64, 8 * lane)), _I64.as_pointer())
     block = builder.add(builder.load(place, align=8), ir.Constant(_I64, offset))
     return builder.load(builder.inttoptr(block, _VECTOR.as_pointer()), align=1)
@@ -45,8 +48,8 @@ def _shuffle(builder: ir.IRBuilder, a: Any, b: Any, lanes: list[int]) -> Any:
 
 
 def _transposed(builder: ir.IRBuilder, rows: list[Any]) -> list[Any]:
-    """Eight rows of eight words, rows becoming columns, in three rounds of shuffles."""
-    for width in (1, 2, 4):
+    """A square of words, rows becoming columns, in rounds of shuffles."""
+    for width in (1, 2, 4)[: LANES.bit_length() - 1]:
         low = [i if not i & width else i - width + LANES for i in range(LANES)]
         high = [i + width if not i & width else i + LANES for i in range(LANES)]
         out = list(rows)
@@ -97,19 +100,19 @@ class _Rounds:
 def compress(_typing: Any, _state: Any, _blocks: Any, _counters: Any, _final: Any, _active: Any) -> Any:
     """One block of each lane into its state. Arguments are addresses of arrays of 64-bit words.
 
-    state, (8, 8): state word, lane. blocks, (8,): where each lane's 128 bytes are. counters, (8,): bytes hashed so far,
-    this block included. final, (8,): all ones where the block is the lane's last. active, (8,): lanes that have zero
+    state, (8, LANES): state word, lane. The others, (LANES,): blocks, where each lane's 128 bytes are; counters, bytes
+    hashed so far, this block included; final, all ones where the block is the lane's last; active, lanes that have zero
     here keep their state.
     """
     signature = types.void(types.int64, types.int64, types.int64, types.int64, types.int64)
 
     def generate(_context: Any, builder: ir.IRBuilder, _signature: Any, arguments: Any) -> Any:
         state_at, blocks_at, counters_at, final_at, active_at = arguments
-        before = [_load(builder, state_at, 64 * word) for word in range(8)]
+        before = [_load(builder, state_at, _BYTES * word) for word in range(8)]
         message = [
             column
-            for half in (0, 64)
-            for column in _transposed(builder, [_load_row(builder, blocks_at, lane, half) for lane in range(LANES)])
+            for part in range(0, 128, _BYTES)
+            for column in _transposed(builder, [_load_row(builder, blocks_at, lane, part) for lane in range(LANES)])
         ]
         v = before + [_constant(word) for word in IV]
         v[12] = builder.xor(v[12], _load(builder, counters_at, 0))
@@ -118,7 +121,7 @@ def compress(_typing: Any, _state: Any, _blocks: Any, _counters: Any, _final: An
         chosen = builder.icmp_unsigned("!=", _load(builder, active_at, 0), _constant(0))
         for word in range(8):
             after = builder.xor(before[word], builder.xor(v[word], v[word + 8]))
-            _store(builder, builder.select(chosen, after, before[word]), state_at, 64 * word)
+            _store(builder, builder.select(chosen, after, before[word]), state_at, _BYTES * word)
         return _context.get_dummy_value()
 
     return signature, generate
