@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from edge_agent.build import Copy
 from edge_agent.connectors.changes import ChangeSource
@@ -13,8 +14,9 @@ from edge_agent.index.durable import DurableIndex
 from edge_agent.letters.refreshed import RefreshLetters
 from edge_agent.letters.store import LetterStore
 from edge_agent.refresh import Refresher
-from edge_agent.topic.changes import Topic
-from edge_agent.topic.following import topic_changes
+
+if TYPE_CHECKING:
+    from edge_agent.topic.changes import Topic
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,8 @@ class Connected:
             if topic is None:
                 source = opened.enter_context(connector.changes(copy.binding, name))
             else:
+                from edge_agent.topic.following import topic_changes
+
                 source = opened.enter_context(topic_changes(topic, copy.binding, name, copy.keys, letters))
             kept = None if letters is None else RefreshLetters(letters, copy.profile.dataset, copy.keys)
             refresher = Refresher(copy, connector, source, index, letters=kept)

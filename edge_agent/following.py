@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from edge_agent.letters.store import LetterStore
-from edge_agent.topic.changes import Topic
+
+if TYPE_CHECKING:  # a topic's client takes a tenth of a second to load, and few datasets have one
+    from edge_agent.topic.changes import Topic
 
 INTERVAL_S: Final = 5.0
 """Between two refreshes in the background, unless told otherwise."""

@@ -173,7 +173,7 @@ class Index:
             k = np.sort(
                 np.concatenate([np.zeros(0, np.uint64), *(run.k.slice(low, high) for run, low, high in windows)])
             )
-            repeated = np.unique(k[1:][k[1:] == k[:-1]])
+            repeated = k[1:][k[1:] == k[:-1]]
             if len(repeated):  # a k may be that of two keys: compare the whole digests
                 parts = [
                     run.key_digests(low, high)[np.isin(run.k.slice(low, high), repeated)] for run, low, high in windows

@@ -19,7 +19,10 @@ from paritree.cli.main import COMMANDS, app, load
 
 HELP_S_MAX = 0.4
 HEAVY = ("numpy", "pyarrow", "dask", "distributed", "grpc", "sqlalchemy", "pydantic", "structlog", "rich", "numba")
-FOR_OTHERS = ("sqlalchemy", "alembic", "pandas", "duckdb", "cassandra", "distributed")
+FOR_OTHERS = (
+    *("sqlalchemy", "alembic", "pandas", "duckdb", "cassandra", "distributed", "numba"),
+    *("nats", "pydantic_settings", "numpy.ma", "rich"),
+)
 EXPECTED = [
     *("demo", "init", "diff", "sweep", "status", "watch", "findings", "dlq"),
     *("agent", "index", "coordinator", "doctor", "pki", "conformance"),
