@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from edge_agent.build import Built, Copy
 from edge_agent.signs import while_working
-from edge_agent.warm import WarmIndex
 from paritree.core.messages import (
     AskRoot,
     Begin,
@@ -21,6 +20,9 @@ from paritree.core.messages import (
     Rooted,
 )
 from paritree.core.profile import CANONICAL_VERSION
+
+if TYPE_CHECKING:
+    from edge_agent.warm import WarmIndex
 
 AGE_S_MAX: Final = 1e9
 """An index whose age nobody knows, as the clock was set back, is older than any limit; infinity is not on the wire."""

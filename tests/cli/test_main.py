@@ -21,7 +21,7 @@ HELP_S_MAX = 0.4
 HEAVY = ("numpy", "pyarrow", "dask", "distributed", "grpc", "sqlalchemy", "pydantic", "structlog", "rich", "numba")
 FOR_OTHERS = (
     *("sqlalchemy", "alembic", "pandas", "duckdb", "cassandra", "distributed", "numba"),
-    *("nats", "pydantic_settings", "numpy.ma", "rich"),
+    *("nats", "pydantic", "pydantic_settings", "numpy.ma", "rich"),
 )
 EXPECTED = [
     *("demo", "init", "diff", "sweep", "status", "watch", "findings", "dlq"),
