@@ -21,7 +21,7 @@ from typing import Any, Final
 TESTS: Final = Path(__file__).parents[1]
 PIECE: Final = 10
 """Seeds between two writes of the state."""
-FUZZ_RUNS: Final = 20_000
+FUZZ_RUNS: Final = 100_000
 SOAK_MINUTES: Final = 20.0
 FIRST: Final = 2_000
 """Seeds below are run by every run of the tests."""
