@@ -271,6 +271,7 @@ async def soaked(
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--minutes", type=float, default=1.0, help="of all runs with the same state file together")
+    parser.add_argument("--piece", type=float, default=60.0, help="minutes of one life of the processes at most")
     parser.add_argument("--fault-every", type=float, default=30.0, metavar="SECONDS")
     parser.add_argument("--state", type=Path, help="go on from this file, and write it")
     parser.add_argument("--seed", type=int, default=None)
@@ -280,7 +281,7 @@ def main() -> int:
     print(f"seed {seed}", flush=True)
     while (left := options.minutes - totals.seconds / 60) > 0.05 and not totals.wrong:
         with PostgresqlServer() as server, tempfile.TemporaryDirectory(prefix="paritree-soak-") as folder:
-            asyncio.run(soaked(server, Path(folder), totals, min(left, 20.0), options.fault_every, seed))
+            asyncio.run(soaked(server, Path(folder), totals, min(left, options.piece), options.fault_every, seed))
         totals.write(options.state)
         seed += 1
     print(json.dumps(vars(totals), indent=1))
