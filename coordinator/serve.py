@@ -35,6 +35,7 @@ from paritree.core.errors import ConfigError
 from paritree.core.messages import Hello
 from paritree.core.retry import RetryPolicy
 from paritree.core.watch import Windows
+from paritree.heap import give_freed_memory_back
 from paritree.pki import read_certificates, trust_domain_of
 from paritree.stopping import exit_code, signals
 from paritree.tls import Role, Tls, load_tls
@@ -48,6 +49,7 @@ def run_coordinator(config: CoordinatorConfig) -> int:
     Raises ConfigError for unusable files, an address that cannot be listened on or a store that somebody else has,
     SourceError when the store cannot be reached, or another coordinator has taken it over.
     """
+    give_freed_memory_back()
     tls = load_tls(config.ca, config.cert, config.key, role=Role.COORDINATOR)
     datasets = load_datasets(config.datasets)
     password = config.secret(config.store.password, "store.password")

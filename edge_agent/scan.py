@@ -12,7 +12,6 @@ import pyarrow as pa
 
 from edge_agent.connectors.contract import Shard, Source
 from edge_agent.digesters import open_digester
-from edge_agent.heap import keep_freed_memory
 from edge_agent.index.changes import dead_rows
 from edge_agent.index.rest import RestKey
 from edge_agent.index.run import RunRows, with_dead, write_run
@@ -29,6 +28,7 @@ from paritree.core.errors import SourceError
 from paritree.core.leaves import LeafSums, key_words, leaf_sums, row_words
 from paritree.core.profile import Binding, Profile
 from paritree.core.sketch import Probe
+from paritree.heap import reuse_freed_memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ def scan_shard(task: ScanTask) -> ShardResult:
 
 def _scanned(task: ScanTask) -> ShardResult:
     began = time.perf_counter()
-    keep_freed_memory()
+    reuse_freed_memory()
     digester = open_digester(task.digester, task.profile, task.keys)
     batches: list[DigestBatch] = []
     dead: list[DeadRow] = []
