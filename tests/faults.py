@@ -241,6 +241,7 @@ class FaultProxy:
         assert task is not None
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        self._writers.add(writer)
         try:
             up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self.target_port)
         except OSError:
@@ -253,7 +254,7 @@ class FaultProxy:
         if self._frozen:
             for pipe in pipes:
                 pipe.flowing.clear()
-        self._writers.update((writer, up_writer))
+        self._writers.add(up_writer)
         self._pipes.update(pipes)
         with contextlib.suppress(asyncio.CancelledError):  # by stop(); asyncio does not expect a cancelled callback
             await self._pump(pipes)

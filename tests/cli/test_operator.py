@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -190,10 +192,20 @@ def test_progress_on_a_terminal_is_a_bar_and_stdout_stays_json(operated: Operate
     ours, theirs = os.openpty()
     command = [sys.executable, "-m", "paritree.cli.main", "sweep", "orders", "--json", *operated.flags]
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
+    parts: list[bytes] = []
+
+    def read() -> None:  # a terminal takes 4,096 bytes that nobody reads
+        with contextlib.suppress(OSError):  # which is its end
+            while part := os.read(ours, 1 << 16):
+                parts.append(part)
+
+    reading = threading.Thread(target=read)
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs, text=True, env=environment) as process:
         os.close(theirs)
+        reading.start()
         out, _ = process.communicate(timeout=30)
-    shown = os.read(ours, 1 << 16).decode()
+    reading.join()
+    shown = b"".join(parts).decode()
     os.close(ours)
     assert process.returncode == 0
     assert json.loads(out)["verdict"] == "equal"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,12 @@ from paritree.core.profile import Binding, BoundColumn
 from paritree.core.types import LogicalType, parse_type
 
 Row = dict[str, Any]
+
+
+IN_TRANSACTION = (
+    "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'paritree'"
+    " AND datname = current_database() AND state = 'idle in transaction'"
+)
 
 
 class PgCase:
@@ -40,6 +47,16 @@ class PgCase:
         """Execute statements as the superuser."""
         for statement in statements:
             self.admin.execute(statement)
+
+    def in_transaction(self, most: int = 0) -> int:
+        """How many of paritree's sessions hold a snapshot, once it is ``most`` or half a minute has passed.
+
+        A connection that was closed lives on at a busy server for a moment.
+        """
+        end = time.monotonic() + 30
+        while (count := int(self.admin.execute(IN_TRANSACTION).fetchone()[0])) > most and time.monotonic() < end:  # type: ignore[index]
+            time.sleep(0.02)
+        return count
 
     def role(self, name: str, *grants: str) -> str:
         """A role that may log in and has those grants; dropped with what it owns when the case ends."""

@@ -198,6 +198,7 @@ def test_a_closed_plan_is_said_to_be_gone(filled: PgCase) -> None:
     plan = filled.connector.plan(binding, 1_000)
     plan.close()
     plan.close()
+    assert filled.in_transaction() == 0
     with pytest.raises(SourceError, match="no longer valid") as error:
         rows(filled.connector.scan(binding, plan.shards[0]))
     assert error.value.next_step == "plan the scan again"

@@ -44,7 +44,7 @@ def opened(store_url: str) -> Iterator[Callable[..., Store]]:
     stores: list[Store] = []
 
     def open_store(**options: object) -> Store:
-        stores.append(Store.open(store_url, clock=Clock(), **{"lease_wait_s": 0.0, **options}))  # type: ignore[arg-type]
+        stores.append(Store.open(store_url, clock=Clock(), **{"lease_wait_s": 10.0, **options}))  # type: ignore[arg-type]
         return stores[-1]
 
     yield open_store

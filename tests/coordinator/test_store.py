@@ -257,7 +257,7 @@ def test_a_second_coordinator_is_refused_and_harms_nothing(opened: Opened) -> No
     store = opened()
     row = begun(store)
     with pytest.raises(ConfigError, match=r"another coordinator uses it") as caught:
-        opened()
+        opened(lease_wait_s=0.0)
     assert caught.value.next_step
     assert sweep(store, row.id).state is SweepState.RUNNING
     store.close()

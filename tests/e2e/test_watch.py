@@ -87,6 +87,10 @@ class Watched(Followed):
         counts = [(one.get("new_total", 0), one.get("ended_total", 0)) for one in told]
         return [one for one in counts if any(one)]
 
+    def events(self) -> int:
+        """Changes that were told, over all windows."""
+        return sum(json.loads(row[0])["events"] for row in self.asked("SELECT outcome FROM watch_windows"))
+
     def decided_once(self) -> bool:
         """Whether every window has one outcome, and every check was of one sweep."""
         once = "SELECT count(*) FROM {} GROUP BY {} HAVING count(*) > 1"
@@ -124,8 +128,8 @@ def test_a_committed_change_is_checked_soon_and_idle_windows_not_at_all(told: Wa
     assert state["open"] == 0
     first = next(row for row in state["windows"] if row[0] > before["verified"])
     assert first[2] == before["verified"], "one check covers the idle windows, too"
-    events = [json.loads(row[0])["events"] for row in told.asked("SELECT outcome FROM watch_windows ORDER BY ended")]
-    assert sum(events) == 600, "300 in each region, each told once"
+    told.until(lambda _: told.events() >= 600)  # a region that was slow to tell has them counted in the next window
+    assert told.events() == 600, "300 in each region, each told once"
 
     told.tables["us"].execute("UPDATE orders SET code = 'lost' WHERE id = 7")
     state = told.until(lambda state: state["open"] == 1)
