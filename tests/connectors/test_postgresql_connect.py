@@ -218,6 +218,10 @@ def test_session_settings(pg: PgCase) -> None:
 def test_too_many_connections() -> None:
     with PostgresqlServer({"max_connections": "5"}) as server, server.connect() as admin:
         admin.execute("CREATE ROLE alice LOGIN")
+        clients = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'"
+        until = time.monotonic() + 30  # who asked whether the server runs is gone for it a moment later
+        while admin.execute(clients).fetchone() != (1,) and time.monotonic() < until:
+            time.sleep(0.02)
         with PostgresqlConnector.connect(Source(server.url(user="alice"))) as one:
             assert one.tables() == []
             error = failing(Source(server.url(user="alice")))
