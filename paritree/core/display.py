@@ -105,9 +105,17 @@ def _ext(value: Any, code: int) -> bytes:
     return bytes(value.data)
 
 
+def _decimal(value: Any) -> Decimal:
+    """Canonical numbers have no exponent: with one, a dozen bytes name a number that fills the memory."""
+    text = _ext(value, 1).decode("ascii")
+    if "e" in text or "E" in text:
+        raise ValueError("a number with an exponent")
+    return Decimal(text)
+
+
 def _int(value: Any) -> int:
     """``int`` of a Decimal has no limit of digits, as ``int`` of text has."""
-    return value if type(value) is int else int(Decimal(_ext(value, 1).decode("ascii")))
+    return value if type(value) is int else int(_decimal(value))
 
 
 def _int64(code: int) -> Callable[[Any], int]:
@@ -121,7 +129,7 @@ def _int64(code: int) -> Callable[[Any], int]:
 _PLAIN: dict[str, Callable[[Any], Any]] = {
     "bool": lambda value: _typed(value, bool),
     "int": _int,
-    "decimal": lambda value: Decimal(_ext(value, 1).decode("ascii")),
+    "decimal": _decimal,
     "float": lambda value: _typed(value, float),
     "text": lambda value: _typed(value, str),
     "bytes": lambda value: _typed(value, bytes),
