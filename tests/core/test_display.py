@@ -127,3 +127,12 @@ def test_deep_json_comes_back() -> None:
 def test_damaged_bytes_are_our_own_fault(damage: bytes) -> None:
     with pytest.raises(InvariantBroken):
         key_values(damage, profile_of(LogicalType("int")))
+
+
+@pytest.mark.parametrize("kind", ["int", "decimal"])
+def test_a_number_with_an_exponent_is_refused_before_it_is_a_number(kind: str) -> None:
+    """A dozen bytes would be a number of gigabytes."""
+    text = b"11E313180596"
+    locator = bytes([0x91, 0xC7, len(text), 1]) + text
+    with pytest.raises(InvariantBroken, match="exponent"):
+        key_values(locator, profile_of(parse_type(kind)))
