@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import random
+import subprocess
+import sys
 from hashlib import blake2b
 
 import numpy as np
@@ -17,6 +19,37 @@ from paritree.core.fast.warming import ROWS
 
 KEY = bytes(range(1, 33))
 LENGTHS = (1, 2, 63, 64, 127, 128, 129, 255, 256, 257, 1000, 2047, 2048, 2049, 70_000)
+
+OTHER_LANES = """
+import sys
+from hashlib import blake2b
+import llvmlite.binding as llvm, numba, numpy as np
+
+known, llvm.get_host_cpu_features = llvm.get_host_cpu_features, lambda: {"avx512f": sys.argv[1] == "8"}
+from paritree.core.fast.vectors import LANES
+llvm.get_host_cpu_features = known
+from paritree.core.fast.blake2b import key_state
+from paritree.core.fast.compiler import compiled, kernel
+from paritree.core.fast.hashing import hash_tile
+from paritree.core.fast.machinecode import Kernel
+
+@kernel("void(int64[::1], int64[::1], uint64[::1], uint64[:, ::1])")
+def hashed(starts, lengths, keyed, digests):
+    hash_tile(starts, lengths, len(starts), keyed, digests)
+
+chance = np.random.default_rng(7)
+messages = [chance.bytes(n) for n in [*range(1, 300, 7), 1000, 2049, 127, 128, 129]]
+room = max(map(len, messages)) + 128
+data = np.zeros((len(messages), room), np.uint8)
+for row, message in zip(data, messages):
+    row[: len(message)] = np.frombuffer(message, np.uint8)
+starts = data.ctypes.data + room * np.arange(len(messages), dtype=np.int64)
+out = np.empty((len(messages), 2), np.uint64)
+Kernel(compiled(hashed))(starts, np.array(list(map(len, messages)), np.int64), key_state(b"key", 16), out)
+wrong = sum(row.tobytes() != blake2b(m, key=b"key", digest_size=16).digest() for row, m in zip(out, messages))
+print(LANES, len(messages), wrong)
+"""
+"""Hash with as many lanes as a processor of the other kind would have: LLVM splits or fills vectors as it needs."""
 
 
 def digests(messages: list[bytes], key: bytes = KEY) -> list[bytes]:
@@ -42,6 +75,12 @@ def expected(messages: list[bytes], key: bytes = KEY) -> list[bytes]:
 def test_equal_to_hashlib(length: int, lanes: int) -> None:
     messages = [os.urandom(length) for _ in range(lanes)]
     assert digests(messages) == expected(messages)
+
+
+@pytest.mark.parametrize("lanes", [4, 8])
+def test_the_lanes_of_every_processor(lanes: int) -> None:
+    done = subprocess.run([sys.executable, "-c", OTHER_LANES, str(lanes)], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [str(lanes), "48", "0"]
 
 
 def test_lengths_mixed_in_one_group_of_lanes() -> None:
