@@ -25,7 +25,10 @@ ANSWER_S_MAX: Final = 900.0
 SCAN_S_MAX: Final = 3 * 86_400.0
 """One try of a Begin, however many signs of life it shows."""
 AFTERWARDS: Final = RetryPolicy(attempts_max=2)
-"""What comes after the comparison is not worth waiting for: an agent lets go of a sweep by itself."""
+"""What comes after the comparison is not worth waiting for: an agent lets go of a sweep by itself, or is told later.
+
+But clear keys are, where the coordinator was away and its regions are expected to dial again.
+"""
 END_S: Final = 5.0
 """Silence after which an End is given up: nobody needs its answer."""
 PAUSE_S_MAX: Final = 5.0
@@ -97,7 +100,8 @@ class Exchanges:
         afterwards = isinstance(body, End | AskReveal)
         if isinstance(body, Begin) and (refused := await course.admit(region)):
             raise RegionLost(region, refused, failed=False)
-        retries = Retries(AFTERWARDS if afterwards else course.retry, course.now())
+        waits = course.patient and isinstance(body, AskReveal)
+        retries = Retries(AFTERWARDS if afterwards and not waits else course.retry, course.now())
         gate = course.gates.of(region)
         while True:
             if not afterwards:

@@ -14,6 +14,7 @@ import itertools
 from collections import OrderedDict, deque
 from collections.abc import AsyncGenerator, Callable, Iterator
 
+from coordinator.ends import UnheardEnds
 from paritree.core import limits
 from paritree.core.errors import PeerError
 from paritree.core.ledger import CONNECTION, ByteLedger
@@ -166,16 +167,24 @@ class Connection:
 class GrpcLink:
     """A RegionLink over whatever connection the region's agent has at the moment."""
 
-    def __init__(self, hello: Hello, exchanges: Iterator[int], fence: int = 0, on_notice: OnNotice = _unheard) -> None:
+    def __init__(
+        self,
+        hello: Hello,
+        exchanges: Iterator[int],
+        fence: int = 0,
+        on_notice: OnNotice = _unheard,
+        ends: UnheardEnds | None = None,
+    ) -> None:
         """``exchanges`` gives numbers that no exchange of this coordinator has had, restarts included.
 
-        ``fence`` is the coordinator's fencing token, which every request carries.
+        ``fence`` is the coordinator's fencing token, which every request carries. ``ends`` are those that the region
+        was away for until now.
         """
         self._on_notice = on_notice
         self._exchanges = exchanges
         self._fence = fence
         self._cut: OrderedDict[tuple[str, bytes], int] = OrderedDict()
-        self._unheard_ends: OrderedDict[str, None] = OrderedDict()
+        self._ends = UnheardEnds() if ends is None else ends
         self._connection: Connection | None = None
         self.region = hello.region
         self.hello = hello
@@ -214,9 +223,7 @@ class GrpcLink:
         self, request_body: RequestBody, *, sweep_id: str, timeout_s: float
     ) -> AsyncGenerator[ReplyBody, None]:
         """See RegionLink.ask."""
-        ends = isinstance(request_body, End) and not request_body.keep
-        if ends:
-            self._note_end(sweep_id)
+        self._ends.asked(sweep_id, request_body)
         connection = self._connected()
         if isinstance(request_body, Begin):
             self._end_again(connection, sweep_id)
@@ -231,8 +238,7 @@ class GrpcLink:
                 body = check.accept(await inbox.take())
                 if body is not None:
                     yield body
-            if ends:
-                self._unheard_ends.pop(sweep_id, None)
+            self._ends.heard(sweep_id, request_body)
         except ConnectionCut:
             self._remember(key, request.exchange)
             raise
@@ -246,18 +252,10 @@ class GrpcLink:
             )
         return self._connection
 
-    def _note_end(self, sweep_id: str) -> None:
-        """The end of a sweep is to be heard: an agent that does not hear it keeps the sweep open for half an hour."""
-        self._unheard_ends[sweep_id] = None
-        while len(self._unheard_ends) > limits.EXCHANGES_OPEN_MAX // 2:
-            self._unheard_ends.popitem(last=False)
-
     def _end_again(self, connection: Connection, opening: str) -> None:
         """Say it again to an agent that was away, before it opens the sweep of that id."""
-        self._unheard_ends.pop(opening, None)
-        for sweep_id in self._unheard_ends:
+        for sweep_id in self._ends.take(opening=opening):
             connection.tell(Request(next(self._exchanges), sweep_id, End(), limits.EXCHANGE_TIMEOUT_S, self._fence))
-        self._unheard_ends.clear()
 
     def _remember(self, key: tuple[str, bytes], exchange: int) -> None:
         """The exchange of a question that was cut off: asked again, it continues."""

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Collection
 from contextlib import aclosing
 
+from coordinator.ends import UnheardEnds
 from coordinator.link import Connection, GrpcLink, OnNotice, exchange_numbers
 from paritree.core.errors import PeerError
 from paritree.core.ledger import ByteLedger
@@ -40,7 +41,10 @@ class AwayLink:
     async def _asked(
         self, request_body: RequestBody, sweep_id: str, timeout_s: float
     ) -> AsyncGenerator[ReplyBody, None]:
-        link = self._regions.ever(self.region) or self._regions.link(self.region)
+        link = self._regions.ever(self.region)
+        if link is None:
+            self._regions.ends(self.region).asked(sweep_id, request_body)
+            link = self._regions.link(self.region)
         async with aclosing(link.ask(request_body, sweep_id=sweep_id, timeout_s=timeout_s)) as parts:
             async for part in parts:
                 yield part
@@ -68,6 +72,7 @@ class Regions:
         self._exchanges = exchange_numbers(first_exchange)
         self._on_hello = on_hello
         self._links: dict[str, GrpcLink] = {}
+        self._ends: dict[str, UnheardEnds] = {}
         self._news = asyncio.Event()
         self._closed = ""
 
@@ -86,6 +91,10 @@ class Regions:
         if link is None or not link.connected:
             raise PeerError(f"region {region} is not connected", next_step="check that its agent runs", retryable=True)
         return link
+
+    def ends(self, region: str) -> UnheardEnds:
+        """The ends that the region was away for."""
+        return self._ends.setdefault(region, UnheardEnds())
 
     def away(self, region: str) -> AwayLink:
         """A link to a region that may not have connected yet."""
@@ -116,7 +125,7 @@ class Regions:
             raise PeerError(self._closed, retryable=True)
         link = self._links.get(hello.region)
         if link is None:
-            link = GrpcLink(hello, self._exchanges, self._fence, self._on_notice)
+            link = GrpcLink(hello, self._exchanges, self._fence, self._on_notice, self.ends(hello.region))
             self._links[hello.region] = link
         connection = link.connect(hello)
         if self._on_hello is not None:

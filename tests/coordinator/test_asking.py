@@ -130,6 +130,24 @@ async def test_a_region_that_comes_back_is_asked_at_once() -> None:
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
+@pytest.mark.parametrize(
+    ("patient", "body", "tries"),
+    [(False, AskReveal((b"d" * 16,), "audit"), 2), (False, End(), 2), (True, End(), 2), (True, CHILDREN, 4)],
+)
+async def test_what_comes_afterwards_is_not_waited_for(patient: bool, body: RequestBody, tries: int) -> None:
+    asking = Asking(ScriptedLink(*[[cut()]] * tries), patient=patient)
+    with pytest.raises(RegionLost):
+        await asking(body)
+    assert len(asking.link.asked) == tries
+
+
+async def test_clear_keys_are_waited_for_where_regions_dial_again_after_a_restart() -> None:
+    revealed = Revealed(header(), {b"d" * 16: '{"id": 4711}'})
+    asking = Asking(ScriptedLink(*[[cut()]] * 3, [revealed]), patient=True)
+    assert await asking(AskReveal((b"d" * 16,), "audit")) == [revealed]
+    assert asking.clock.waits == [0.5, 1.0, 2.0]
+
+
 async def test_patience_ends_with_the_region_lost_and_the_reason() -> None:
     asking = Asking(ScriptedLink(last=[cut()]), RetryPolicy(attempts_max=4, patience_s=45.0))
     with pytest.raises(RegionLost, match=r"the connection was cut") as caught:

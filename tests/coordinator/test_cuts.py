@@ -100,3 +100,18 @@ async def test_an_end_that_was_not_heard_is_said_before_the_next_sweep(pki_dir: 
         assert told.index(("End", "unheard")) < told.index(("Begin", "next"))
         assert ("End", "resting") not in told
         assert told.count(("End", "heard")) == 1
+
+
+async def test_an_end_before_the_first_connection_is_said_too(pki_dir: Path) -> None:
+    """A coordinator that has just started takes a sweep up and ends it before its agents have dialled again."""
+    service = ScriptedService()
+    async with coordinator(pki_dir) as running:
+        away = running.regions.away("eu")
+        for sweep_id, end in (("taken-up", End()), ("resting", End(keep=True)), ("again", End())):
+            with pytest.raises(PeerError, match="not connected"):
+                await ask(away, end, sweep_id=sweep_id)
+        running.dial(service, agent_tls(pki_dir))
+        await running.link()
+        await ask(away, BEGIN, sweep_id="again")
+        told = [(type(request.body).__name__, request.sweep_id) for request in service.asked]
+        assert told == [("End", "taken-up"), ("Begin", "again")]
