@@ -10,6 +10,7 @@ from typing import Final
 DURABLE_TESTS: Final = "tests/e2e/test_durable_sweep.py"
 KILLED: Final = f"{DURABLE_TESTS}::test_killed_at_any_write_a_sweep_goes_on_without_asking_again"
 ASKING: Final = "tests/coordinator/test_asking.py"
+JOURNAL: Final = "tests/coordinator/test_asking_journal.py"
 STORE: Final = "tests/coordinator/test_store.py"
 DURABLE_STORE: Final = "tests/coordinator/test_store_durable.py"
 KEEPING: Final = "tests/coordinator/test_keeping.py"
@@ -33,7 +34,7 @@ CHECKPOINTS: Final[tuple[Planted, ...]] = (
         "coordinator/asking.py",
         "            journal.note_lost(region, body, lost.message, failed=lost.failed)\n",
         "",
-        (f"{ASKING}::test_a_lost_region_is_lost_again_for_the_same_reason",),
+        (f"{JOURNAL}::test_a_lost_region_is_lost_again_for_the_same_reason",),
     ),
     (
         "checkpoint: what is stored is asked again",
@@ -47,7 +48,7 @@ CHECKPOINTS: Final[tuple[Planted, ...]] = (
         "coordinator/journal.py",
         "if answer.request != codec.fingerprint(body):",
         "if False:",
-        (f"{ASKING}::test_other_questions_than_those_answered_are_noticed",),
+        (f"{JOURNAL}::test_other_questions_than_those_answered_are_noticed",),
     ),
     (
         "checkpoint: half a round is stored",
@@ -79,28 +80,28 @@ CHECKPOINTS: Final[tuple[Planted, ...]] = (
         "coordinator/journal.py",
         'part.disclosure == "nothing"',
         "False",
-        (f"{ASKING}::test_nothing_is_stored_of_a_region_that_discloses_nothing",),
+        (f"{JOURNAL}::test_nothing_is_stored_of_a_region_that_discloses_nothing",),
     ),
     (
         "checkpoint: clear keys are stored",
         "coordinator/journal.py",
         "if self._keep is None or isinstance(body, End | AskReveal):",
         "if self._keep is None or isinstance(body, End):",
-        (f"{ASKING}::test_ends_and_clear_keys_are_not_stored",),
+        (f"{JOURNAL}::test_ends_and_clear_keys_are_not_stored",),
     ),
     (
         "checkpoint: a full journal leaves gaps",
         "coordinator/journal.py",
         "        self._keep = None\n        self._round = []\n",
         "        self._bytes_left = 1 << 40\n",
-        (f"{ASKING}::test_a_journal_that_is_full_keeps_a_beginning_without_gaps",),
+        (f"{JOURNAL}::test_a_journal_that_is_full_keeps_a_beginning_without_gaps",),
     ),
     (
         "checkpoint: time stands still while answers are given again",
         "coordinator/journal.py",
         "self._now_s = max(self._now_s, answer.at_s)",
         "self._now_s = self._now_s",
-        (f"{ASKING}::test_what_was_answered_is_given_again_and_nobody_is_asked",),
+        (f"{JOURNAL}::test_what_was_answered_is_given_again_and_nobody_is_asked",),
     ),
     (
         "restart: open sweeps are left lying",
