@@ -10,7 +10,7 @@ PACKAGES = ("paritree", "edge_agent", "coordinator")
 WALL = {
     "coordinator/breakers.py": "survives a restart; a clock set back does not keep a breaker open (core/breaker)",
     "coordinator/store/transactions.py": "when something happened, for people; leases go by the server",
-    "coordinator/watching.py": "which window is due; set back, no window is checked again (core/watch)",
+    "coordinator/watching.py": "which window is due; set back, no window that has ended is checked again (core/watch)",
     "edge_agent/build.py": "as of when a shard was read",
     "edge_agent/checking.py": "as of when a shard was scanned anew",
     "edge_agent/connectors/cassandra/connector.py": "the position of a scan, for people",
@@ -20,6 +20,7 @@ WALL = {
     "edge_agent/journal.py": "when keys were revealed",
     "edge_agent/kept.py": "how long runs of an earlier process are kept: too long or too short costs work only",
     "edge_agent/letters/beside.py": "as of when letters were listed, for people",
+    "edge_agent/letters/store.py": "which letters a scan has seen; set back, it stands still (letters/store)",
     "edge_agent/refresh.py": "as of when an index is proven",
     "edge_agent/rescan.py": "which shards are old; set back, those in doubt count as old",
     "edge_agent/topic/changes.py": "as of when a marker was published",

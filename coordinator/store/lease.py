@@ -116,14 +116,22 @@ class _SessionLock:
         self._connection = connection
 
     def keep(self) -> None:
+        if self._alive():
+            return
+        self.release()
+        again = _locked(self._engine)
+        if again is None:
+            raise Fenced
+        self._connection = again
+
+    def _alive(self) -> bool:
+        if self._connection.closed:  # it was lost before, and then the server could not be reached
+            return False
         try:
             self._connection.execute(sa.text("SELECT 1"))
         except sa.exc.DBAPIError:
-            self.release()
-            again = _locked(self._engine)
-            if again is None:
-                raise Fenced from None
-            self._connection = again
+            return False
+        return True
 
     def release(self) -> None:
         connection = self._connection

@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any, Final
 
 import sqlalchemy as sa
+import structlog
 
 from coordinator.store.rows import finding_of
 from coordinator.store.tables import (
@@ -34,6 +35,8 @@ LISTED: Final = 20
 """New findings that are listed with a window; all of them are those of its sweep."""
 INSERT_ROWS: Final = 1_000
 REASON_CHARS_MAX: Final = 500
+SET_BACK: Final = "the coordinator's clock was ahead and has been set back: what it had verified of that time is not"
+_log = structlog.get_logger("paritree.coordinator")
 _TABLES: Final = (watch_regions, watch_windows, watch_findings)
 
 
@@ -69,14 +72,39 @@ class Watches(Transactions):
     ) -> Watermark:
         """The watermark, with the next window opened where one is due and wanted. Another ``watch_id`` begins anew.
 
-        ``told``: every region tells changes now, so a window of which nothing was told may be passed over.
+        ``told``: every region tells changes now, so a window of which nothing was told may be passed over. Where the
+        clock was ahead and has been set back, what was decided of times to come is forgotten first.
         """
         with self._writing() as connection:
             before, events = self._begun(connection, dataset, watch_id)
+            if before.ahead(now_s):
+                before, events = self._set_back(connection, dataset, windows, now_s, events)
             mark = before.next(windows, now_s, events, told=told)
             if mark != before:
                 self._keep(connection, dataset, mark)
             return mark
+
+    def _set_back(
+        self, connection: sa.Connection, dataset: str, windows: Windows, now_s: float, events: Events
+    ) -> tuple[Watermark, Events]:
+        """The watch as of the newest window that has ended by now. Of later ones only the sweeps stay, which are no
+        checks any more: those windows will have others.
+        """
+        own = watch_windows.c.dataset == dataset
+        later = sa.and_(own, watch_windows.c.ended > now_s)
+        swept = sweeps.c.id.in_(sa.select(watch_windows.c.sweep_id).where(later))
+        connection.execute(sa.update(sweeps).where(swept).values(job_id=sa.literal("not-yet-") + sweeps.c.id))
+        connection.execute(sa.delete(watch_windows).where(later))
+        newest = sa.select(sa.func.max(watch_windows.c.ended)).where(own)
+        mark = Watermark(None, connection.scalar(newest), connection.scalar(newest.where(watch_windows.c.verified)))
+        self._keep(connection, dataset, mark)
+        events = events.until_now(windows, now_s)
+        self._keep_events(connection, dataset, events)
+        connection.execute(sa.update(watches).where(watches.c.dataset == dataset).values(verdict=None))
+        values = {"verified": mark.verified, "position": None, "root": None, "reason": SET_BACK}
+        connection.execute(sa.update(watch_regions).where(watch_regions.c.dataset == dataset).values(values))
+        _log.error("watch: the clock was set back", dataset=dataset, verified=mark.verified)
+        return mark, events
 
     def note_events(self, dataset: str, watch_id: str, events: Events) -> None:
         """Keep what was told of changes until a check has covered it."""

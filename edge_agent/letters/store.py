@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -66,10 +67,14 @@ class LetterStore:
         self._path = path
         self._region = region
         self._clock = clock
+        self._latest_us = 0
+        self._telling = threading.Lock()
 
     def now_us(self) -> int:
-        """The store's clock."""
-        return self._clock()
+        """The store's clock, which stands still while the system's is behind where it was: letters have an order."""
+        with self._telling:
+            self._latest_us = max(self._latest_us, self._clock())
+            return self._latest_us
 
     def take(self, dataset: str, sweep_id: str, letters: Iterable[Found], not_kept: int = 0) -> int:
         """Keep what was found; returns how many of it (with ``not_kept``) were counted only, for want of room."""
@@ -91,7 +96,7 @@ class LetterStore:
         sealed = found.sealed if state is LetterState.OPEN else None
         if not room.takes(len(sealed or b"") - before, new=known is None):
             return found.count
-        now = self._clock()
+        now = self.now_us()
         values = (state, found.reason, json.dumps(found.columns), found.keyed, now, sweep_id, found.key_id, sealed)
         if known is None:
             db.execute(

@@ -92,6 +92,13 @@ class Events:
         """Without those that a check of that window covers."""
         return replace(self, waiting={end: keys for end, keys in self.waiting.items() if end > end_s})
 
+    def until_now(self, windows: Windows, now_s: float) -> Events:
+        """With those of windows that have not begun, by a clock that was ahead, in the window of now."""
+        now = Events(late=self.late, late_at=self.late_at)
+        for end_s, keys in self.waiting.items():
+            now = now.plus(Events({min(end_s, windows.of(now_s)): keys}))
+        return now
+
 
 @dataclass(frozen=True, slots=True)
 class Watermark:
@@ -108,7 +115,7 @@ class Watermark:
     def next(self, windows: Windows, now_s: float, events: Events | None = None, *, told: bool = False) -> Watermark:
         """With a window opened where one is due and wanted, and none is open. ``told``: every region tells changes.
 
-        A clock that was set back opens nothing again.
+        A clock that was set back opens nothing again; what was decided of times to come is put right before this.
         """
         due = windows.due(now_s)
         if self.opened is not None or (self.decided is not None and due <= self.decided):
@@ -118,6 +125,10 @@ class Watermark:
         if idle and due - self.verified < windows.idle_s:  # type: ignore[operator]
             return self
         return replace(self, opened=due)
+
+    def ahead(self, now_s: float) -> bool:
+        """Whether it claims what has not been yet: it was decided by a clock that was ahead and has been set back."""
+        return self.opened is None and self.decided is not None and self.decided > now_s
 
     def after(self, end_s: int, *, verified: bool) -> Watermark:
         """After the outcome of a window; as it is, where that outcome is known already. Raises InvariantBroken."""

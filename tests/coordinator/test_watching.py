@@ -120,7 +120,7 @@ def changed(at_s: float, keys: int = 1, dataset: str = "orders") -> Notice:
 
 async def test_windows_are_checked_in_turn_each_over_fresh_indexes(tmp_path: Path) -> None:
     site = Site(tmp_path, "equal", "different", "different")
-    found = await site.windows(125.0, 126.0, 185.0, 184.0, 60.0, 500.0)
+    found = await site.windows(125.0, 126.0, 185.0, 184.0, 500.0)
     assert found == [(120, "equal", True, 0), (180, "different", True, 1), (480, "different", True, 0)]
     assert {asked["freshness"].max_age_s for asked in site.asked} == {5.0}, "no older than the end of its window"
 
@@ -254,6 +254,29 @@ async def test_after_the_clock_was_set_back_roots_prove_nothing_of_a_window(tmp_
         assert store.open_window("orders", watched(DATASET, IDLE).watch_id, IDLE, 65.0).opened == 60
     assert await site.windows(64.0) == [(60, "equal", True, 0)]
     assert len(site.asked) == 1, "a sweep, which was begun by the store's own clock"
+
+
+async def test_what_a_clock_that_was_ahead_had_verified_is_not(tmp_path: Path) -> None:
+    """One check by a clock an hour ahead must neither claim that hour nor stop the watch for it."""
+    site = Site(tmp_path, "equal", "different", "different", "equal")
+    await site.windows(65.0)
+    found = await site.windows(3_665.0, told=changed(3_664.0))
+    assert found == [(60, "equal", True, 0), (3_660, "different", True, 1)]
+    assert await site.windows(125.0) == [
+        (60, "equal", True, 0),
+        (120, "different", True, 0),  # told once
+    ]
+    row = site.row()
+    assert (row.mark.verified, row.windows[-1].since) == (120, 60)
+    assert row.events.waiting == {180: 1}
+    assert (await site.windows(3_665.0))[-1] == (3_660, "equal", True, 0), "by a sweep of its own"
+    assert len(site.asked) == len({asked["sweep_id"] for asked in site.asked}) == 4
+
+
+async def test_until_it_is_checked_again_the_reason_is_said(tmp_path: Path) -> None:
+    site = Site(tmp_path, "equal", "equal", "unknown")
+    assert await site.windows(65.0, 3_665.0, 125.0) == [(60, "equal", True, 0), (120, "unknown", False, 0)]
+    assert {(verified, position) for verified, position, _ in site.row().regions.values()} == {(60, None)}
 
 
 # --- a coordinator that is killed in each phase -----------------------------------------------------------------------

@@ -62,6 +62,26 @@ def test_a_sweep_ends_the_letters_of_rows_that_are_good_or_gone(kept: Any) -> No
     assert left.keyed
 
 
+def test_a_clock_that_is_set_back_during_a_scan_ends_none_of_its_letters(
+    kept: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_us = 1_000_000_000
+    monkeypatch.setattr(kept.desk.store, "_clock", lambda: now_us)
+    kept.put(spoilt(2, 4))
+    kept.sweep("s1")
+
+    def set_back(_shard: Any) -> None:
+        nonlocal now_us
+        now_us = 500_000_000
+
+    now_us += 10
+    kept.put(spoilt(4))
+    kept.store.before_shard = set_back
+    kept.sweep("s2")
+    (left,) = kept.ask("list").letters
+    assert (left.keyed, left.sweep_id) == (True, "s2")
+
+
 def fail(shard: Any) -> None:
     """The source cannot read the second shard, and a retry would not help."""
     if shard.number == 1:
