@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 
 import structlog
 
+from coordinator.answered import Answered
 from coordinator.asking import Exchanges, NoIndex, RegionLost
 from coordinator.course import Course, Surroundings, tallies_as_json
 from coordinator.exchanges import (
@@ -103,6 +104,7 @@ class Sweep:
     _ranged: RangeFinding | None = field(init=False, default=None)
     _spans: dict[str, float] = field(init=False, default_factory=dict)
     _views: dict[str, View] = field(init=False, default_factory=dict)
+    _answered: Answered = field(init=False, default_factory=Answered)
     _looks: list[Looks] = field(init=False, default_factory=list)
     _found: tuple[list[Suspect], dict[str, str]] = field(init=False, default_factory=lambda: ([], {}))
 
@@ -144,6 +146,7 @@ class Sweep:
         self._spans["ready_s"] = self._course.journal.clock()
         self._exclude_other_headers()
         self._found = await self._compare()
+        self._answered.clear()
 
     def _partly(self, reason: str) -> tuple[list[Suspect], dict[str, str]]:
         """What is known when the sweep is ended early: what two looks have settled, the rest unknown."""
@@ -190,8 +193,7 @@ class Sweep:
 
     @property
     def _exchanges(self) -> Exchanges:
-        timeout_s = self.options.exchange_timeout_s
-        return Exchanges(self.links, self.sweep_id, timeout_s, self._course, self._watch_cost)
+        return Exchanges(self.links, self.sweep_id, self.options.exchange_timeout_s, self._course, self._watch_cost)
 
     @property
     def _columns(self) -> ColumnPlan:
@@ -230,6 +232,7 @@ class Sweep:
             return
         _log.info("region begins anew", sweep=self.sweep_id, region=lost.region)
         self._views.pop(lost.region, None)
+        self._answered.forget(lost.region)
         await self._begin_in(lost.region)
         self._exclude_other_headers()
 
@@ -294,7 +297,8 @@ class Sweep:
 
     async def _descend(self, ready: Mapping[str, Ready]) -> Outcome:
         sealing = [name for name, r in ready.items() if r.sealed_keys]
-        descent = Descent(ready, sealing=sealing, salt=self._salt, columns=self._columns)
+        spent = self._answered.sketch_bytes
+        descent = Descent(ready, sealing=sealing, salt=self._salt, columns=self._columns, spent=spent)
         asks = descent.start()
         while asks:
             asks = descent.receive(await self._ask_round(asks))
@@ -310,7 +314,8 @@ class Sweep:
         def told(progress: Progress) -> None:
             self.on_progress(name, "compare", progress)
 
-        return await nodes(self._exchanges, name, ask, self._comparable[name].header, told)
+        header = self._comparable[name].header
+        return await self._answered.of(name, ask, lambda: nodes(self._exchanges, name, ask, header, told))
 
     async def _look(
         self, ready: Mapping[str, Ready], outcome: Outcome | Sampled

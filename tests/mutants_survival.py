@@ -21,6 +21,21 @@ SURVIVAL: Final[tuple[Planted, ...]] = (
         ("tests/agent/test_failed_begin.py",),
     ),
     (
+        "ends: forgotten where the region has not connected yet",
+        "coordinator/regions.py",
+        "            self._regions.ends(self.region).asked(sweep_id, request_body)\n",
+        "",
+        ("tests/coordinator/test_cuts.py::test_an_end_before_the_first_connection_is_said_too",),
+    ),
+    (
+        "lease: a session that was lost is lost for ever",
+        "coordinator/store/lease.py",
+        "        if self._connection.closed:  # it was lost before, and then the server could not be reached\n"
+        "            return False\n",
+        "",
+        ("tests/coordinator/test_store_durable.py::test_a_holder_that_could_not_come_back_at_once_comes_back_later",),
+    ),
+    (
         "trials: transactions prove nothing",
         "coordinator/store/transactions.py",
         "            fence.check(connection, self._token)\n",

@@ -11,6 +11,8 @@ from mutants import MUTANTS, ROOT
 PLANTED = (
     "sketch: xor instead of add",
     "sketch: fold off by one",
+    "sums: xor instead of add",
+    "sums: a fold off by one",
     "decoding: the residual check dropped",
     "decoding: the even-delta rule left out",
     "index: a closed bound",

@@ -36,7 +36,7 @@ from paritree.core.copies import counted
 from paritree.core.errors import InvariantBroken
 from paritree.core.explaining import place, rows_listed, rows_shown, unlike
 from paritree.core.leaves import U64, NodeSum, NodeSums
-from paritree.core.listing import RowList, adds_up, differing, differing_ks
+from paritree.core.listing import RowList, differing, differing_ks, not_adding_up
 from paritree.core.looks import first_asks
 from paritree.core.looktable import HALF_BYTES
 from paritree.core.messages import AskChildren, AskDetail, AskLists, AskSketch, Look, Ready
@@ -89,7 +89,7 @@ class Descent:
     """One descent over N ≥ 2 regions. ``start`` and ``receive`` say what to ask next; ``outcome`` is set at the end.
 
     ``sealing`` names regions whose policy lets keys travel sealed, ``salt`` (u64) seeds the sketches, ``columns`` says
-    what the first look asks for.
+    what the first look asks for. ``spent`` bytes went into sized sketches in earlier descents of the sweep.
     """
 
     def __init__(
@@ -99,6 +99,7 @@ class Descent:
         sealing: Sequence[str] = (),
         salt: int = 1,
         columns: ColumnPlan | None = None,
+        spent: int = 0,
     ) -> None:
         if len(ready) < limits.REGIONS_MIN:
             raise InvariantBroken("a descent needs two regions")
@@ -120,7 +121,7 @@ class Descent:
         self._lists: dict[str, RowList] = {}
         self._asked_again = False
         self._unsolved = 0
-        self._sketch_bytes = 0
+        self._sketch_bytes = spent
         self._shape = Shape(0, 0)
         self._nodes: U64 = _TOP
         self._node_bits = 0
@@ -132,7 +133,7 @@ class Descent:
             return self._finish()
         for name, ready in self._ready.items():
             if not ready.probe.sketch.adds_up_to(ready.root_r):
-                return self._broken({name: "its probe does not add up to its root"})
+                return self._broken({name: "its probe does not add up to its root: all keys"})
         probes = {name: ready.probe for name, ready in self._ready.items()}
         self._reference = closest(probes, {name: ready.rows for name, ready in self._ready.items()})
         seen = {self._roots[self._reference]}
@@ -239,7 +240,7 @@ class Descent:
             if not isinstance(answer, Sketch) or answer.salt != self._salt:
                 raise _other_question(name)
             if not answer.adds_up_to(self._roots[name].r):
-                return self._broken({name: "its sketch does not add up to its root"})
+                return self._broken({name: "its sketch does not add up to its root: all keys"})
             sketches[name] = answer
         for name in self._open:
             self._pairs[name].add(sketches[name], sketches[self._reference])
@@ -254,8 +255,10 @@ class Descent:
             answer = answers[name]
             if not isinstance(answer, np.ndarray) or len(answer) != len(self._nodes) * fan_out:
                 raise _other_question(name)
-            if (answer.reshape(-1, fan_out).sum(axis=1, dtype=np.uint64) != self._node_sums[name]).any():
-                return self._broken({name: "its children do not add up to their parent"})
+            wrong = answer.reshape(-1, fan_out).sum(axis=1, dtype=np.uint64) != self._node_sums[name]
+            if wrong.any():
+                where = place(self._nodes[wrong].tolist(), self._node_bits)
+                return self._broken({name: f"its children do not add up to their parent: {where}"})
             sums[name] = answer
         at = differing([sums[name] for name in self._involved])
         self._nodes = self._nodes[at // fan_out] * np.uint64(fan_out) + (at % fan_out).astype(np.uint64)
@@ -275,8 +278,10 @@ class Descent:
             answer = answers[name]
             if not isinstance(answer, RowList):
                 raise _other_question(name)
-            if not adds_up(answer, self._node_bits, self._nodes, self._node_sums[name]):
-                return self._broken({name: "its rows do not add up to their leaf"})
+            wrong = not_adding_up(answer, self._node_bits, self._nodes, self._node_sums[name])
+            if len(wrong):
+                where = place(wrong.tolist(), self._node_bits)
+                return self._broken({name: f"its rows do not add up to their leaf: {where}"})
             lists.append(answer)
         ks = differing_ks(lists)
         self._lists = {

@@ -45,7 +45,11 @@ def unlike(one: Rows, other: Rows) -> set[int]:
     return {k for k in one.keys() | other.keys() if one.get(k) != other.get(k)}
 
 
-def place(ks: Collection[int]) -> str:
-    """The node above all of those ks, for people; of none, the whole table. Never so deep that it names a key."""
-    high = {k >> (K_BITS - limits.LEVEL_BITS_MAX) for k in ks}
-    return common(high, limits.LEVEL_BITS_MAX).said if high else "all keys"
+def place(nodes: Collection[int], bits: int = K_BITS) -> str:
+    """The node above all of those of depth ``bits`` (ks are so deep), for people; of none, the whole table.
+
+    Never so deep that it names a key.
+    """
+    shown = min(bits, limits.LEVEL_BITS_MAX)
+    high = {node >> (bits - shown) for node in nodes}
+    return common(high, shown).said if high else "all keys"

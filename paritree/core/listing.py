@@ -38,15 +38,14 @@ def differing(arrays: Sequence[U64]) -> NDArray[np.int64]:
     return np.flatnonzero(differs)
 
 
-def adds_up(rows: RowList, bits: int, nodes: U64, sums: U64) -> bool:
-    """Whether the rows lie below the nodes (ascending, of depth ``bits``) and have their Σr."""
+def not_adding_up(rows: RowList, bits: int, nodes: U64, sums: U64) -> U64:
+    """The nodes of depth ``bits`` (``nodes`` ascend) whose rows do not have its Σr, or that are not asked for."""
     below = rows.k >> np.uint64(64 - bits) if bits else np.zeros_like(rows.k)
-    position = np.searchsorted(nodes, below)
-    if len(below) and (position.max() >= len(nodes) or (nodes[position] != below).any()):
-        return False
+    position = np.minimum(np.searchsorted(nodes, below), len(nodes) - 1)
+    elsewhere = nodes[position] != below
     found = np.zeros(len(nodes), np.uint64)
-    np.add.at(found, position, rows.r)
-    return bool((found == sums).all())
+    np.add.at(found, position[~elsewhere], rows.r[~elsewhere])
+    return np.union1d(nodes[found != sums], below[elsewhere])
 
 
 def differing_ks(lists: Sequence[RowList]) -> list[int]:

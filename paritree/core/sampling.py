@@ -27,7 +27,7 @@ from paritree.core.descent import Answer, Round, ks_of, shown_sum
 from paritree.core.errors import InvariantBroken
 from paritree.core.findings import Judged
 from paritree.core.leaves import NodeSum, NodeSums
-from paritree.core.listing import RowList, adds_up, differing, differing_ks
+from paritree.core.listing import RowList, differing, differing_ks, not_adding_up
 from paritree.core.looks import first_asks
 from paritree.core.messages import AskChildren, AskLists, Look, Ready
 from paritree.core.node import Node, common
@@ -125,7 +125,7 @@ class Sampling:
             if not isinstance(level, NodeSums) or len(level.r) != 1 << (self._to_bits - self._sample.bits):
                 raise _other_question(name)
             if level.total != self._parent[name] or int(level.counts.max()) > self._parent[name].count:
-                return self._broken(name, "its children do not add up to their parent")
+                return self._broken(name, f"its children do not add up to their parent: {self._sample.said}")
             levels[name] = level
         by_sum = differing([level.r for level in levels.values()])
         at = np.union1d(by_sum, differing([level.counts for level in levels.values()]))
@@ -175,9 +175,9 @@ class Sampling:
                 raise _other_question(name)
             sums = self._parent[name]
             below = np.array([self._sample.prefix], np.uint64)
-            right = adds_up(listed, self._sample.bits, below, np.array([sums.r], np.uint64))
-            if not right or len(listed.k) != sums.count:
-                return self._broken(name, "its rows do not add up to their node")
+            wrong = not_adding_up(listed, self._sample.bits, below, np.array([sums.r], np.uint64))
+            if len(wrong) or len(listed.k) != sums.count:
+                return self._broken(name, f"its rows do not add up to their node: {self._sample.said}")
             self._lists[name] = listed
         self._ks = differing_ks(list(self._lists.values()))
         if not self._ks:
@@ -196,7 +196,7 @@ class Sampling:
             if not set(self._ks).issuperset(ks_of(answer)):
                 return self._broken(name, "it showed keys that it was not asked for")
             if shown_sum(answer) != self._lists[name].only(asked).total:
-                return self._broken(name, "the rows that it shows are not those that it listed")
+                return self._broken(name, f"the rows that it shows are not those that it listed: {self._sample.said}")
             looks[name] = answer
         return self._finish(tuple(self._ks), looks)
 

@@ -144,6 +144,26 @@ def test_a_sketch_that_is_a_little_too_small_is_completed_by_half_of_one(monkeyp
     assert asked == [asked[0], asked[0] / 2]
 
 
+@pytest.mark.parametrize("what", ["too small", "lies"])
+def test_every_sketch_has_a_salt_of_its_own(monkeypatch, what):
+    """With the salt of the first, one of half its size tells nothing that the first has not told."""
+    if what == "too small":
+        monkeypatch.setattr(planner, "size_for", lambda keys: 64)
+    else:
+        honest = pairs.decode
+        monkeypatch.setattr(pairs, "decode", lambda s: Decoded(dict(list(honest(s).deltas.items())[1:]), len(s) > 1))
+    asked: list[AskSketch] = []
+
+    def note(name: str, ask: Ask, answer: Answer) -> Answer:
+        if isinstance(ask, AskSketch) and name == "r0":
+            asked.append(ask)
+        return answer
+
+    run({n: Region(t) for n, t in make_tables(random.Random(5), 2, 9_000, 900).items()}, note)
+    salts = [0, *(ask.salt for ask in asked)]  # the probe's is 0
+    assert len(set(salts)) == len(salts) == 3
+
+
 def test_a_wrong_decoding_is_asked_again_with_another_salt(monkeypatch):
     """Every first decoding lies: it misses a key and says that it is complete. Nothing is reported from it."""
     honest, lies = pairs.decode, []
@@ -189,14 +209,18 @@ def wrong_cell(answer: Answer) -> Answer:
 
 
 TAMPERED = {
-    "children": (AskChildren, wrong_sums, "its children do not add up to their parent"),
-    "lists": (AskLists, lambda a: RowList(a.k[1:], a.r[1:], a.r2[1:]), "its rows do not add up to their leaf"),
+    "children": (AskChildren, wrong_sums, "its children do not add up to their parent: all keys"),
+    "lists": (
+        AskLists,
+        lambda a: RowList(a.k[1:], a.r[1:], a.r2[1:]),
+        "its rows do not add up to their leaf: the keys below 00c (12 bits)",
+    ),
     "list elsewhere": (
         AskLists,
         lambda a: RowList(a.k ^ np.uint64(1 << 63), a.r, a.r2),
-        "its rows do not add up to their leaf",
+        "its rows do not add up to their leaf: all keys",
     ),
-    "sketch": (AskSketch, wrong_cell, "its sketch does not add up to its root"),
+    "sketch": (AskSketch, wrong_cell, "its sketch does not add up to its root: all keys"),
     "lost look": (AskDetail, lambda looks: looks[1:], f"{UNLISTED}: the keys below 00c (12 bits)"),
     "a row of no weight": (
         AskDetail,
@@ -210,13 +234,18 @@ TAMPERED = {
     ),
     "other half": (AskDetail, lambda looks: (Look(looks[0].key_digest, (b"y" * 8,)), *looks[1:]), UNLISTED),
     "other rows": (AskDetail, lambda looks: (Look(looks[0].key_digest, (b"y" * 16,)), *looks[1:]), UNLISTED),
+    "other first half": (
+        AskDetail,
+        lambda looks: (Look(looks[0].key_digest, (b"y" * 8 + looks[0].indexed[0][-8:],)), *looks[1:]),
+        UNLISTED,
+    ),
 }
 
 
 @pytest.mark.parametrize("what", list(TAMPERED))
 def test_answers_that_do_not_add_up_are_named(monkeypatch, what):
     asked, change, reason = TAMPERED[what]
-    if asked in (AskChildren, AskLists):
+    if asked in (AskChildren, AskLists) or what == "other first half":  # sketches have told how Σr differs already
         monkeypatch.setattr(planner, "size_for", lambda differences: 32)
     tables = make_tables(random.Random(4), 2, 70_000, 400)
 

@@ -74,6 +74,20 @@ def test_bytes_of_a_region_do_not_depend_on_how_many_there_are(memory_regions, d
     assert max(worst) <= min(1.02 * min(worst), bytes_max)
 
 
+@pytest.mark.parametrize("differences", [0, 100])
+def test_bytes_of_a_region_do_not_depend_on_how_many_rows_it_has(memory_regions, differences):
+    cost = []
+    for count in (3_000, 40_000):
+        regions = memory_regions()
+        rows = some_rows(count)
+        regions.add("a", rows, digester="compiled", shard_rows=count)
+        regions.add("b", drifted(rows, differences, 1)[0], digester="compiled", shard_rows=count)
+        report = regions.sweep(limit=10)
+        assert (report["findings_total"], report["rounds"]) == (differences, 1 + (differences > 0))
+        cost.append(max(region["bytes_sent"] + region["bytes_received"] for region in report["regions"]))
+    assert max(cost) <= 1.02 * min(cost)
+
+
 def test_an_equal_sweep_costs_less_than_16_kib_a_region(memory_regions):
     regions = memory_regions()
     for name in "abc":

@@ -11,6 +11,7 @@ import asyncio
 import functools
 import itertools
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,7 +26,7 @@ from simulation.network import ROUGH
 from simulation.trial import MOVING, Trial, Write
 from simulation.world import LAG_S, Row, World, narrow
 
-from coordinator.store import SweepState
+from coordinator.store import SweepState, Traffic
 from coordinator.store import store as opening
 from coordinator.store.engine import make_engine
 from edge_agent import kept, service, signs
@@ -181,7 +182,20 @@ async def _stored(fleet: Fleet, job: str, report: Mapping[str, Any]) -> None:
     assert [_said(one) for one in found] == [_said(one) for one in report["findings"]]
     assert total == report["findings_total"]
     assert store.answers(row.id) == []
+    _same_traffic(store.traffic(row.id), report)
     fleet.met["resumed"] = fleet.met.get("resumed", 0) + bool(row.resumed)
+
+
+def _same_traffic(kept: Sequence[Traffic], report: Mapping[str, Any]) -> None:
+    """The store's ledger is the report's: by class, and by region and direction."""
+    for region in report["regions"]:
+        own = [traffic for traffic in kept if traffic.region == region["name"]]
+        sent, received = sum(t.bytes_sent for t in own), sum(t.bytes_received for t in own)
+        assert (sent, received) == (region["bytes_sent"], region["bytes_received"])
+    classes: Counter[str] = Counter()
+    for traffic in kept:
+        classes[traffic.byte_class] += traffic.bytes_sent + traffic.bytes_received
+    assert dict(classes) == {kind: count for kind, count in report["bytes"].items() if count}
 
 
 def _said(finding: Mapping[str, Any]) -> dict[str, Any]:
