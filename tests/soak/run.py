@@ -38,7 +38,12 @@ from paritree.wire.control import SweepOrder
 
 SWEEP_S_MAX: Final = 120.0
 """A sweep that takes longer, with every fault that can happen meanwhile, hangs."""
+SWEEPS_AT_REST: Final = 6
+SAMPLES: Final = 8
+"""Of one life of a process: with fewer, nothing is said of what it holds."""
 SETTINGS: Final = "exchange_timeout_s = 5\npatience_s = 10"
+FOLLOWED: Final = '[refresh.orders]\nchanges = "slot"\ninterval_s = 1\n'
+"""PostgreSQL's region keeps an index that follows the table; the others are scanned by every sweep."""
 
 
 @dataclass
@@ -86,12 +91,13 @@ class Soak:
             self.fleet.start_coordinator(command=COUNTED, extra=SETTINGS)
         else:
             port = self.proxies[name].port
+            refresh = FOLLOWED if name == "eu" else ""
             self.fleet.start_agent(
                 name,
                 self.world.regions[name].url,
                 command=COUNTED,
                 extra='executor = "serial"\npolicy = { disclosure = "keys" }',
-                edit=lambda text: text.replace(f"localhost:{self.fleet.port}", f"127.0.0.1:{port}"),
+                edit=lambda text: text.replace(f"localhost:{self.fleet.port}", f"127.0.0.1:{port}") + refresh,
             )
         self.lives[name] = Life(name)
 
@@ -200,24 +206,26 @@ class Soak:
         return self.fleet.log(name if name == "coordinator" else f"agent-{name}")
 
     async def _at_rest(self, operator: Coordinator) -> None:
-        """Everything is healed: the next sweep is right and whole, and nothing is left of the earlier ones."""
+        """Everything is healed: the next sweeps are right and whole, and nothing is left of the earlier ones."""
         for proxy in self.proxies.values():
             proxy.heal()
             proxy.thaw()
         await asyncio.to_thread(self.fleet.wait_connected, REGIONS)
-        report = await self.swept(operator, f"last-{time.time_ns():x}")
-        self._note(report, 0.0)
-        if report["verdict"] == "unknown":
-            self.totals.wrong.append(f"unknown after the faults: {report['verdicts']}")
+        for _ in range(SWEEPS_AT_REST):
+            report = await self.swept(operator, f"last-{time.time_ns():x}")
+            self._note(report, 0.0)
+            if report["verdict"] == "unknown":
+                self.totals.wrong.append(f"unknown after the faults: {report['verdicts']}")
+            self._measure()
         await asyncio.sleep(1.0)
         left = left_on_spools(self.fleet.folder)
         self.totals.leaks += [f"left on the spool: {left}"] if left else []
         for life in self.lives.values():
-            self.totals.leaks += life.leaks() if len(life.seen) >= 16 else []
+            self.totals.leaks += life.leaks() if len(life.seen) >= SAMPLES else []
         for name in ("coordinator", *REGIONS):
             if "Traceback" in self._log(name):
                 self.totals.wrong.append(f"{name} has a traceback in its log:\n{self._log(name)[-2_000:]}")
-        self.totals.processes = dict(summary([life for life in self.lives.values() if len(life.seen) >= 16]))
+        self.totals.processes = dict(summary([life for life in self.lives.values() if len(life.seen) >= SAMPLES]))
 
 
 @contextlib.asynccontextmanager
@@ -254,6 +262,13 @@ def connections(server: PostgresqlServer) -> int:
     return int(found[0]) if found else 0
 
 
+def slots(server: PostgresqlServer) -> int:
+    """Replication slots of the soak's database."""
+    with server.connect("soak") as connection:
+        found = connection.execute("SELECT count(*) FROM pg_replication_slots WHERE database = 'soak'").fetchone()
+    return int(found[0]) if found else 0
+
+
 async def soaked(
     server: PostgresqlServer, folder: Path, totals: Totals, minutes: float, every_s: float, seed: int
 ) -> None:
@@ -266,6 +281,8 @@ async def soaked(
         after = connections(server)
         if after > before + 2:  # the store's pool opens a few as it needs them
             totals.leaks.append(f"connections to PostgreSQL grew from {before} to {after}")
+        if (left := slots(server)) != 1:
+            totals.leaks.append(f"{left} replication slots are there, and one index is kept")
 
 
 def main() -> int:

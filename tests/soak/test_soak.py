@@ -21,3 +21,4 @@ def test_a_minute_of_sweeps_and_faults(postgresql: PostgresqlServer, tmp_path: P
     assert totals.sweeps >= 10
     assert sum(totals.faults.values()) >= 5
     assert totals.verdicts["different"] > totals.verdicts["unknown"]
+    assert totals.processes.keys() == {"coordinator", "eu", "us", "ap"}, "too few samples to see a leak"
