@@ -13,7 +13,7 @@ import structlog
 from coordinator.control import Control
 from coordinator.letters import DeadLetters
 from coordinator.running import Finished
-from paritree.core.errors import InvariantBroken, ParitreeError
+from paritree.core.errors import InvariantBroken, ParitreeError, exhausted
 from paritree.wire import control as wire
 from paritree.wire.answer import closing
 from paritree.wire.status import abort
@@ -88,5 +88,6 @@ class _Rpc:
 async def _abort(context: Context, error: Exception) -> None:
     if not isinstance(error, ParitreeError):
         _log.error("a control call failed", exc_info=error)
-        error = InvariantBroken(f"the coordinator failed with {type(error).__name__}", next_step="see its log")
+        failed = InvariantBroken(f"the coordinator failed with {type(error).__name__}", next_step="see its log")
+        error = exhausted(error) or failed
     await abort(context, error)

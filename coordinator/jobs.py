@@ -22,7 +22,7 @@ from coordinator.setting import Setting
 from coordinator.store import Fenced, NewSweep, SweepRow, SweepState, Traffic
 from paritree.config.datasets import Dataset
 from paritree.core.asks import ANY_AGE, Freshness
-from paritree.core.errors import ConfigError, InvariantBroken, ParitreeError, PeerError, SourceError
+from paritree.core.errors import ConfigError, InvariantBroken, ParitreeError, PeerError, SourceError, exhausted
 from paritree.core.scope_labels import id_bytes
 from paritree.wire.control import SweepProgress
 
@@ -267,8 +267,9 @@ class Jobs:
                 raise
 
     async def _failed(self, sweep_id: str, error: BaseException, log: Any) -> None:
-        if isinstance(error, ParitreeError):
-            reason = str(error)
+        known = error if isinstance(error, ParitreeError) else exhausted(error)
+        if known is not None:
+            reason = str(known)
             log.error("sweep failed", reason=reason)
         else:
             reason = f"internal error: {type(error).__name__}"

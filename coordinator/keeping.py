@@ -1,8 +1,12 @@
-"""Keeps the store this coordinator's own, and its open sweeps going, for as long as the process runs."""
+"""Keeps the store this coordinator's own, and its open sweeps going, for as long as the process runs.
+
+It also tells when the process has no file handle left, as the server that takes connections then only waits.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -11,7 +15,7 @@ import structlog
 
 from coordinator.jobs import Jobs
 from coordinator.store import Fenced, Store
-from paritree.core.errors import SourceError
+from paritree.core.errors import SourceError, exhausted
 
 TAKE_UP_S: Final = 30.0
 """Between two looks for sweeps that are open and run nowhere, because the store was away when they were to be kept."""
@@ -61,4 +65,13 @@ class Keeper:
                         next_step="start the coordinator again when the store is back; its sweeps go on",
                         retryable=True,
                     ) from error
+            _tell_want()
             await self._sleep(self._lease_s / RENEWALS)
+
+
+def _tell_want() -> None:
+    """Log that nobody can connect any more, and why."""
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as error:
+        _log.error("nobody can connect", reason=str(exhausted(error) or error))

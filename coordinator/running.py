@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from coordinator.halt import Halt, Rested
-from paritree.core.errors import InvariantBroken, ParitreeError, PeerError
+from paritree.core.errors import InvariantBroken, ParitreeError, PeerError, exhausted
 from paritree.wire.control import SweepProgress
 
 PAUSE_S: Final = 0.1
@@ -106,7 +106,8 @@ class Running:
             raise resting(self.sweep_id, error.message)
         if isinstance(error, ParitreeError):
             raise error
-        raise InvariantBroken(f"the sweep failed with {type(error).__name__}; the coordinator's log has more")
+        failed = InvariantBroken(f"the sweep failed with {type(error).__name__}; the coordinator's log has more")
+        raise exhausted(error) or failed
 
 
 def resting(sweep_id: str, reason: str) -> PeerError:

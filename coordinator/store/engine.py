@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
-from paritree.core.errors import ConfigError, InvariantBroken, ParitreeError, SourceError
+from paritree.core.errors import ConfigError, InvariantBroken, ParitreeError, SourceError, exhausted
 
 BUSY_TIMEOUT_S: Final = 30
 """How long a writer waits for another one; the store's own transactions take milliseconds."""
@@ -111,9 +111,12 @@ def translated(engine: sa.Engine) -> Iterator[None]:
         yield
     except ParitreeError:
         raise
+    except MemoryError as error:
+        raise exhausted(error) or error from None
     except exc.OperationalError as error:
         message = f"store {shown(engine.url)}: {_first_line(error)}"
-        raise SourceError(message, next_step=_step_after(message), retryable=True) from None
+        failed = SourceError(message, next_step=_step_after(message), retryable=True)
+        raise _want(error) or failed from None
     except exc.TimeoutError:
         raise SourceError(f"store {shown(engine.url)}: busy", retryable=True) from None
     except exc.StatementError as error:
@@ -124,6 +127,15 @@ def translated(engine: sa.Engine) -> Iterator[None]:
         raise InvariantBroken(f"store: {type(error).__name__} in a value that is no JSON") from None
     except exc.SQLAlchemyError as error:
         raise SourceError(f"store {shown(engine.url)}: {type(error).__name__}") from None
+
+
+def _want(error: BaseException | None) -> SourceError | None:
+    """What is missing, if that failed first: SQLite then gives the transaction up, and leaving its savepoint fails."""
+    while error is not None:
+        if missing := exhausted(error):
+            return missing
+        error = error.__context__
+    return None
 
 
 def _step_after(message: str) -> str:

@@ -73,6 +73,23 @@ async def test_a_call_that_nobody_knows(pki_dir: Path) -> None:
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("failure", "told"),
+    [(MemoryError(), "out of memory; give it more memory"), (ZeroDivisionError(), "failed with ZeroDivisionError")],
+)
+async def test_what_the_coordinator_has_run_out_of_is_said(
+    pki_dir: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception, told: str
+) -> None:
+    async def failing(*_: Any) -> Any:
+        raise failure
+
+    monkeypatch.setattr(Control, "status", failing)
+    with pytest.raises(ParitreeError) as caught:
+        await called(pki_dir, wire.STATUS, b"", Role.OPERATOR)
+    assert told in str(caught.value)
+
+
+@pytest.mark.asyncio
 async def test_a_client_that_leaves_does_not_disturb_the_next(pki_dir: Path) -> None:
     tls = tls_of(pki_dir, "operator-ops", Role.OPERATOR)
     with Store.open("sqlite://") as store:

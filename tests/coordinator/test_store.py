@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from coordinator.store import NewSweep, Store, SweepRow, SweepState, Traffic
-from coordinator.store.engine import make_engine
+from coordinator.store.engine import make_engine, translated
 from coordinator.store.sweeps import INSERT_ROWS
 from coordinator.store.tables import metadata
 from paritree.core.errors import ConfigError, InvariantBroken, SourceError
@@ -340,6 +340,24 @@ def test_a_server_that_goes_away_and_comes_back(postgresql: PostgresqlServer) ->
                 "WHERE datname = 'store_cut' AND pid <> pg_backend_pid()"
             )
         assert sweep(store, row.id).state is SweepState.RUNNING
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_what_sqlite_has_run_out_of_is_said_first(masked: bool) -> None:
+    """It gives the transaction up by itself, so that leaving the savepoint fails as well."""
+
+    def starving() -> None:
+        try:
+            raise MemoryError
+        except MemoryError:
+            if masked:
+                raise sa.exc.OperationalError("ROLLBACK TO s", {}, Exception("no such savepoint: s"))  # noqa: B904
+            raise
+
+    engine = make_engine("sqlite://")
+    with pytest.raises(SourceError, match=r"^out of memory; give it more memory") as caught, translated(engine):
+        starving()
+    assert caught.value.retryable
 
 
 def test_values_of_a_failing_statement_are_not_in_the_error(opened: Opened) -> None:
