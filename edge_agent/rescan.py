@@ -11,13 +11,11 @@ What cannot be done shard by shard raises :class:`RescanNeeded`, and the table i
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
-
-import numpy as np
 
 from edge_agent.build import Copy, lent_to, load_of
 from edge_agent.connections import connections_of
@@ -27,9 +25,9 @@ from edge_agent.connectors.registry import connect, connector_class
 from edge_agent.executors import Executor, SerialExecutor
 from edge_agent.index.changes import Reached, Replaced, Rescanned
 from edge_agent.index.durable import CLOCK_SLACK_S, DurableIndex
-from edge_agent.index.marks import LOOSE, reason_of
+from edge_agent.index.letters import dead_rows
+from edge_agent.index.marks import LOOSE
 from edge_agent.index.state import HeldRun, HeldShard, State
-from edge_agent.index.view import View
 from edge_agent.letters.shardfile import letters_path
 from edge_agent.letters.sweep import SweepLetters
 from edge_agent.pace import LoadWatch
@@ -102,10 +100,12 @@ class ShardRescan:
         letters: SweepLetters,
         max_age_s: float | None,
         scan: bool,
+        more: Collection[str] = (),
     ) -> Renewed:
         """Scan what changed or, by age, what is older than ``max_age_s``; raise RescanNeeded instead without ``scan``.
 
-        Raises RescanNeeded where all has to be scanned, SchemaDrift, SourceError or ConfigError as a scan would.
+        By age, shards named in ``more`` are scanned, too. Raises RescanNeeded where all has to be scanned, SchemaDrift,
+        SourceError or ConfigError as a scan would.
         """
         copy, as_of = self._copy, self._clock()
         with ExitStack() as opened:
@@ -120,7 +120,7 @@ class ShardRescan:
             if self.by_version:
                 due, dropped, stays = self._changed(state, plan)
             else:
-                due, dropped = self._old(state, plan, max_age_s or 0.0), []
+                due, dropped = self._old(state, plan, max_age_s or 0.0, more), []
             if (due or dropped) and not scan:
                 raise RescanNeeded(f"{len(due)} of {len(plan.shards)} shards are to be scanned again")
             with self._written() as written:
@@ -198,14 +198,16 @@ class ShardRescan:
         stays = {name: shard for name, shard in there.items() if _about(held[name].shard) != _about(shard)}
         return due, dropped, stays
 
-    def _old(self, state: State, plan: Plan, age_s: float) -> list[Due]:
-        """The shards that are older, as the index has cut them, oldest first."""
+    def _old(self, state: State, plan: Plan, age_s: float, more: Collection[str] = ()) -> list[Due]:
+        """The shards that are older, as the index has cut them, oldest first; then the others of ``more``."""
         planned, shards = len(plan.shards), tuple(held.shard for held in state.scanned)
         if planned > RECUT * len(shards):
             raise RescanNeeded(f"the table has grown from {len(shards)} shards to {planned}")
         if state.plan is None or plan.take_up([state.plan], shards) is None:
             raise RescanNeeded("the shards of the index are cut in another way")
-        return [Due(held.name, held.shard, held.run) for held in self._older(state, age_s)]
+        old = self._older(state, age_s)
+        old += [held for held in state.scanned if held.name in more and held not in old]
+        return [Due(held.name, held.shard, held.run) for held in old]
 
     def _older(self, state: State, age_s: float) -> list[HeldShard]:
         """Also those that are newer than the clock: it was set back, and nobody knows how old they are."""
@@ -304,18 +306,10 @@ class ShardRescan:
     def _settle(self, letters: SweepLetters) -> None:
         """End the letters of rows that are no dead ones any more."""
         view = self._index.view()
-        letters.rescanned(dead_locators(view), sum(sum(held.keyless.values()) for held in view.state.scanned))
+        keyless = sum(sum(held.keyless.values()) for held in view.state.scanned)
+        letters.rescanned((row.locator for row in dead_rows(view)), keyless)
 
 
 def _about(shard: Shard) -> tuple[object, ...]:
     """What an index knows a shard by."""
     return shard.number, shard.label, shard.version, shard.content
-
-
-def dead_locators(view: View) -> Iterator[bytes]:
-    """The locators of all dead letters among the shards' rows; runs without any are not read."""
-    for layer in view.layers:
-        run = layer.run
-        if run.marks is not None:
-            for row in np.flatnonzero(reason_of(run.marks.slice(0, run.rows))).tolist():
-                yield run.locator(row)

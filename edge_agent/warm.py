@@ -36,6 +36,7 @@ from edge_agent.index.durable import DurableIndex
 from edge_agent.index.letters import dead_letters
 from edge_agent.index.manifest import Unusable
 from edge_agent.kept import Kept
+from edge_agent.letters.ended import EndedLetters
 from edge_agent.letters.refreshed import REFRESH
 from edge_agent.letters.sweep import SweepLetters
 from edge_agent.notices import EVERY_S, Notices
@@ -74,6 +75,7 @@ class WarmIndex:
         self._check = SelfCheck(copy, self._index, self._catch_up if following.proves else None)
         self._checked_at = time.monotonic()
         rate_rows_s = following.rescan_rows_s
+        self._ended = EndedLetters(copy, self._index, by_shard=bool(rate_rows_s), told=self._note)
         self._rescan = ShardRescan(copy, self._index, rate_rows_s=rate_rows_s, told=self._note) if rate_rows_s else None
 
     @property
@@ -142,15 +144,17 @@ class WarmIndex:
         for fault in state.faults:
             if fault.place != INTERRUPTED or not self._following.proves:
                 raise RescanNeeded(f"the index is in doubt: {fault.place}: {fault.reason}")
+        due = self._ended.due(letters)
         followed = bool(self._following.name)
         stated_s = freshness.max_age_s
         seen = self._rescan is not None and self._rescan.by_version  # whether the source is as it was
         limit_s = stated_s if self._following.proves or seen or stated_s is not None else self._following.max_age_s
-        if limit_s is not None and age_s <= limit_s and (stated_s is not None or not followed) and not unfinished:
+        as_it_is = not unfinished and not due
+        if as_it_is and limit_s is not None and age_s <= limit_s and (stated_s is not None or not followed):
             note = f"as the index was {age_s:,.1f} s before, nothing was scanned"
-            return self._as_built(state.reached.position.point, began, (note,))
+            return self._as_built(self._index.reached.position.point, began, (note,))
         if self._rescan is not None:
-            renewed = self._rescan.renew(executor, progress, letters, limit_s, freshness.rescan)
+            renewed = self._rescan.renew(executor, progress, letters, limit_s, freshness.rescan, due)
             return self._as_built(self._index.reached.position.point, began, (renewed.note,))
         if not followed:
             raise RescanNeeded(f"the index is {age_s:,.0f} s old, and nobody tells what has changed")

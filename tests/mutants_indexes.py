@@ -31,8 +31,8 @@ WHOLE_SCANS: Final[tuple[Planted, ...]] = (
     (
         "whole scan: an index in doubt is used if it is young",
         "edge_agent/warm.py",
-        " and not unfinished:",
-        ":",
+        "as_it_is = not unfinished and not due",
+        "as_it_is = not due",
         (f"{WHOLE}::test_until_changes_are_taken_over_nothing_is_answered_from_it",),
     ),
     (

@@ -59,6 +59,18 @@ class Kept:
     sealed: bytes | None
 
 
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """The letters of a dataset's rows: the identities of ``keyed`` ones, and whether there are any without a key.
+
+    ``full``: further ones would not be kept, so nothing follows from one that is not here.
+    """
+
+    keyed: frozenset[bytes] = frozenset()
+    keyless: bool = False
+    full: bool = False
+
+
 class LetterStore:
     """The letters of one region's agent. For any number of threads and processes; every method raises SourceError."""
 
@@ -164,6 +176,16 @@ class LetterStore:
         """The ids of the dataset's letters of rows whose key is known, by their identity."""
         rows = self._rows(("identity", "id", "kind", "keyed"), dataset)
         return {row[0]: row[1] for row in rows if row[2] == LetterKind.ROW and row[3]}
+
+    def listed(self, dataset: str) -> Listed:
+        """The letters of the dataset's rows, discarded ones too. Rows that were only counted may be without a key."""
+        keyed = frozenset(self.keyed(dataset))
+        rows = self._rows(("kind", "keyed"), dataset)
+        keyless = (LetterKind.ROW, 0) in rows or self.not_kept(dataset) > 0
+        if not rows:
+            return Listed(keyed, keyless)
+        with self._transaction() as db:
+            return Listed(keyed, keyless, full=not _Room(db, dataset).takes(limits.LETTER_BYTES_MAX, new=True))
 
     def _rows(self, columns: Sequence[str], dataset: str | None) -> list[tuple[Any, ...]]:
         if not self._path.exists():

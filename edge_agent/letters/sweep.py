@@ -11,8 +11,9 @@ import structlog
 
 from edge_agent.connectors.contract import Connector
 from edge_agent.letters.found import Found, found, identity_of, key_identity
+from edge_agent.letters.refreshed import RefreshLetters
 from edge_agent.letters.shardfile import letters_path, take_letters
-from edge_agent.letters.store import LetterStore
+from edge_agent.letters.store import LetterStore, Listed
 from paritree.core.deadletters import LetterKind
 from paritree.core.digest import DatasetKeys
 from paritree.core.drift import changed_columns, described, differences
@@ -91,6 +92,16 @@ class SweepLetters:
             return
         known = self._store.keyed(self._profile.dataset)
         self._store.clear(letter for identity, letter in known.items() if identity not in still)
+
+    # --- rows of an index that is kept ------------------------------------------------------------------------------
+
+    def listed(self) -> Listed | None:
+        """The letters of rows that there are by now; None where none are kept. Raises SourceError."""
+        return None if self._store is None else self._store.listed(self._profile.dataset)
+
+    def by_key(self) -> RefreshLetters | None:
+        """Takes the letters of rows that are read again by key; None where none are kept."""
+        return None if self._store is None else RefreshLetters(self._store, self._profile.dataset, self._keys)
 
     @contextmanager
     def unreadable(self) -> Iterator[None]:

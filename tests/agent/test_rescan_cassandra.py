@@ -15,7 +15,9 @@ from servers.cassandra import CassandraServer
 from servers.cassandra_keyspace import Keyspace, keyspace
 
 from edge_agent.connectors.contract import Source
+from edge_agent.executors import SerialExecutor
 from edge_agent.index.state import HeldShard
+from edge_agent.letters.replay import Replay
 from paritree.core.errors import SourceError
 from paritree.core.messages import Freshness, Progress
 
@@ -187,6 +189,20 @@ def test_a_table_that_has_grown_is_cut_anew(ks: Keyspace, kept: Kept) -> None:
     assert any("has grown" in note for note in built.notes)
     assert len(shards(kept)) > 4 * count
     assert built.index.sums.root.count == 6 * ROWS
+
+
+def test_replay_clears_the_verdict_with_the_letters_and_scans_their_ranges_alone(ks: Keyspace, kept: Kept) -> None:
+    ks.run("UPDATE {ks}.orders SET name = 'x\0y' WHERE id = 7")
+    assert kept.built().dead.total == 1
+    ks.run("UPDATE {ks}.orders SET name = 'good' WHERE id = 7")
+    assert kept.built().dead.total == 1
+    assert kept.last == 0, "the range is young, and its letter is there"
+    replay = Replay(kept.store, kept.copy, SerialExecutor(), kept.folder / "replay", "replay-1")
+    assert len(replay.run(kept.store.kept("orders"))) == 1
+    assert kept.check().dead.total == 0
+    assert kept.last == 1
+    kept.check()
+    assert kept.last == 0
 
 
 def test_a_clock_that_was_set_back_makes_everything_old(kept: Kept) -> None:
