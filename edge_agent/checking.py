@@ -6,15 +6,17 @@
 
 Rows move while they are compared, so a key that differs is a suspect, not a fault. Suspects are read again after the
 changes were taken over, proven: what still differs, and has not changed between two such looks, was lost or skipped.
-Then the index is in doubt, which keeps its region from being called equal, until the rows are as in the table.
+Where the source cannot prove that, suspects wait until it is past them (``untold``). Then the index is in doubt, which
+keeps its region from being called equal, until the rows are as in the table.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 import numpy as np
@@ -30,12 +32,14 @@ from edge_agent.index.durable import DurableIndex
 from edge_agent.index.entries import locators_of
 from edge_agent.index.examining import differing, lacking, part_from, stale
 from edge_agent.index.layers import Layer
+from edge_agent.index.letters import dead_rows
 from edge_agent.index.marks import LOOSE
 from edge_agent.index.run import Run
 from edge_agent.index.state import HeldShard
 from edge_agent.index.view import View
 from edge_agent.reading import looked_up
 from edge_agent.scan import ScanTask, ShardResult, scan_shard
+from edge_agent.untold import Locators, Suspicion, Untold
 from paritree.core.digester import DigestBatch
 from paritree.core.display import key_values
 from paritree.core.errors import SourceError
@@ -47,7 +51,6 @@ SUSPECTS_MAX: Final = 20_000
 LOOKS: Final = 4
 """Looks at suspects; one that changes in each of them is left to a later piece."""
 _log = structlog.get_logger("paritree.agent")
-Locators = Mapping[bytes, frozenset[bytes]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +65,9 @@ class Checked:
 class SelfCheck:
     """The self-check of one index. One thread at a time; the index may be used and changed meanwhile.
 
-    ``refresh`` takes over everything that was committed when it is called, or is None where nobody tells changes: then
-    a shard that differs has just changed, and only files are checked. It raises SourceError.
+    ``refresh`` takes over everything that was committed when it is called, and raises SourceError; None where nobody
+    can say that. Then ``untold`` hears of what is told sooner or later; without it nobody tells changes: a shard that
+    differs has just changed, and only files are checked.
     """
 
     def __init__(
@@ -72,11 +76,13 @@ class SelfCheck:
         index: DurableIndex,
         refresh: Callable[[], object] | None,
         *,
+        untold: Untold | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._copy = copy
         self._index = index
         self._refresh = refresh
+        self._untold = untold
         self._clock = clock
         self._pieces = 0
         self._runs: list[str] = []
@@ -87,10 +93,12 @@ class SelfCheck:
 
     def piece(self) -> Checked:
         """Look at one thing after the other. Raises SourceError where the source or the disk does not work."""
-        self._pieces += 1
         damaged = self._check_run()
-        if damaged is not None or self._refresh is None:
+        if damaged is not None or (self._refresh is None and self._untold is None):
             return damaged or Checked("runs")
+        if self._untold is not None and (judged := self._judged(self._untold)) is not None:
+            return judged
+        self._pieces += 1
         return self._check_shard() if self._pieces % 2 else self._check_keys()
 
     # --- files ------------------------------------------------------------------------------------------------------
@@ -168,11 +176,16 @@ class SelfCheck:
 
     def _settled(self, connector: Connector, suspects: Locators, shard: str, place: str) -> Checked:
         """Look at suspects until they agree with the table, or are wrong. ``shard``: all of it was looked at."""
+        if self._untold is not None:
+            return self._suspected(self._untold, connector, suspects, shard, place)
         if len(suspects) > SUSPECTS_MAX:
             fault = f"{len(suspects):,} rows are not those of the table"
             self._doubted(place, fault)
             return Checked(place, fault, repaired=False)
-        wrong = self._wrong(connector, suspects)
+        return self._said(connector, self._wrong(connector, suspects), shard, place)
+
+    def _said(self, connector: Connector, wrong: Locators, shard: str, place: str, *, whole: bool = True) -> Checked:
+        """Say what is wrong, and read it again; where that is not the ``whole`` of it, the index stays in doubt."""
         if not wrong:
             self._index.checked(shard)
             return Checked(place)
@@ -183,8 +196,9 @@ class SelfCheck:
         fault = f"{len(wrong):,} keys are not as in the table: changes of them were lost, or their rows were damaged"
         self._doubted(place, fault)
         self._apply(connector, wrong)
-        self._told(place, f"{fault}; they were read again")
-        return Checked(place, fault)
+        if whole:
+            self._told(place, f"{fault}; they were read again")
+        return Checked(place, fault, whole)
 
     def _wrong(self, connector: Connector, suspects: Locators) -> Locators:
         """Suspects that differ in two looks in a row without having changed, each after the changes were taken over."""
@@ -195,16 +209,52 @@ class SelfCheck:
                 break
             self._taken_over()
             read = self._read(connector, suspects)
-            odd = {key.tobytes() for key in differing(self._index.view(), read)}
+            odd = _odd(self._index.view(), read)
             seen = _seen(read, odd)
             wrong |= {key: suspects[key] for key in odd if before.get(key) == seen[key]}
             suspects = {key: suspects[key] for key in odd if key not in wrong}
             before = seen
         return wrong
 
+    # --- where the source may be late -------------------------------------------------------------------------------
+
+    def _suspected(self, untold: Untold, connector: Connector, suspects: Locators, shard: str, place: str) -> Checked:
+        """Remember which suspects differ, to be judged by a later piece."""
+        some = dict(islice(suspects.items(), SUSPECTS_MAX))
+        untold.listen(some)
+        view = self._index.view()
+        read = self._read(connector, some)
+        if not (odd := _odd(view, read)):
+            self._index.checked(shard)
+            return Checked(place)
+        keys, whole = {key: some[key] for key in odd}, len(some) == len(suspects)
+        untold.suspicion = Suspicion(place, shard, keys, _seen(read, odd), self._clock(), view.state.built_at, whole)
+        return Checked(place)
+
+    def _judged(self, untold: Untold) -> Checked | None:
+        """What became of suspects; None where there are none."""
+        state = self._index.view().state
+        ripe, held = untold.ripe(state.reached.as_of, state.built_at, self._clock()), untold.suspicion
+        if held is None or not ripe:
+            return None if held is None else Checked(f"{held.place}: what is told is waited for")
+        heard = untold.heard
+        suspects = {key: locators for key, locators in held.keys.items() if key not in heard}
+        with connect(self._copy.source) as connector:
+            read = self._read(connector, suspects)
+            odd = _odd(self._index.view(), read)
+            now, heard = _seen(read, odd), untold.heard
+            lost = {key: suspects[key] for key in odd if key not in heard and now[key] == held.seen[key]}
+            untold.suspicion = None
+            return self._said(connector, lost, held.shard, held.place, whole=held.whole)
+
     def _apply(self, connector: Connector, keys: Locators) -> None:
-        if keys:
+        """Put the rows of those keys into the index; again where a refresh beside this has put in newer ones before."""
+        for _ in range(LOOKS):
+            if not keys:
+                break
             self._index.apply(self._read(connector, keys))
+            odd = _odd(self._index.view(), self._read(connector, keys))
+            keys = {key: keys[key] for key in odd}
 
     def _read(self, connector: Connector, keys: Locators) -> Changes:
         """The rows that those keys have now."""
@@ -255,10 +305,20 @@ class SelfCheck:
         _log.warning("the index is repaired", dataset=self._copy.profile.dataset, place=place, reason=sentence)
 
 
+def _odd(view: View, read: Changes) -> set[bytes]:
+    """The keys that have other rows in the index than were read. Dead rows have digests of chance: all are alike."""
+    odd = {key.tobytes() for key in differing(view, read)}
+    return odd - (_dead(read) & {row.key for row in dead_rows(view)} if read.dead else set())
+
+
+def _dead(read: Changes) -> set[bytes]:
+    return {read.key_digests[row].tobytes() for row in read.dead}
+
+
 def _seen(read: Changes, keys: set[bytes]) -> dict[bytes, bytes]:
-    """The rows of some of the keys that were read, as bytes that are equal for equal rows."""
+    """The rows of some of the keys that were read, as bytes that are equal for equal rows, and for dead ones."""
     rows: dict[bytes, list[bytes]] = {key: [] for key in keys}
-    for key, row in zip(read.key_digests, read.row_digests, strict=True):
+    for place, (key, row) in enumerate(zip(read.key_digests, read.row_digests, strict=True)):
         if (digest := key.tobytes()) in rows:
-            rows[digest].append(row.tobytes())
+            rows[digest].append(b"dead" if place in read.dead else row.tobytes())
     return {key: b"".join(sorted(digests)) for key, digests in rows.items()}

@@ -14,6 +14,7 @@ from edge_agent.index.durable import DurableIndex
 from edge_agent.letters.refreshed import RefreshLetters
 from edge_agent.letters.store import LetterStore
 from edge_agent.refresh import Refresher
+from edge_agent.untold import Untold
 
 if TYPE_CHECKING:
     from edge_agent.topic.changes import Topic
@@ -29,9 +30,16 @@ class Connected:
 
     @classmethod
     def open(
-        cls, copy: Copy, name: str, index: DurableIndex, *, topic: Topic | None, letters: LetterStore | None
+        cls,
+        copy: Copy,
+        name: str,
+        index: DurableIndex,
+        *,
+        topic: Topic | None,
+        letters: LetterStore | None,
+        untold: Untold | None = None,
     ) -> Connected:
-        """Connect; ``name`` is who follows. Raises ConfigError or SourceError."""
+        """Connect; ``name`` is who follows, ``untold`` hears what is told. Raises ConfigError or SourceError."""
         with ExitStack() as opened:
             connector = opened.enter_context(connect(copy.source))
             if topic is None:
@@ -41,7 +49,8 @@ class Connected:
 
                 source = opened.enter_context(topic_changes(topic, copy.binding, name, copy.keys, letters))
             kept = None if letters is None else RefreshLetters(letters, copy.profile.dataset, copy.keys)
-            refresher = Refresher(copy, connector, source, index, letters=kept)
+            heard = (untold or Untold()).hear
+            refresher = Refresher(copy, connector, source, index, letters=kept, heard=heard)
             opened.pop_all()
         return cls(connector, source, refresher)
 

@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Any, Final
@@ -26,6 +27,7 @@ from edge_agent.index.digests import firsts
 from edge_agent.letters.refreshed import RefreshLetters
 from paritree.core.digester import DigestBatch, Digester
 from paritree.core.display import key_values
+from paritree.core.leaves import U8
 from paritree.core.placed import Placed
 from paritree.core.profile import Profile
 
@@ -86,8 +88,13 @@ class Refresher:
         *,
         clock: Callable[[], float] = time.time,
         letters: RefreshLetters | None = None,
+        heard: Callable[[U8], AbstractContextManager[None]] = lambda _: nullcontext(),
     ) -> None:
-        """``letters`` keeps the dead letters among the rows; None: the index alone counts them."""
+        """``letters`` keeps the dead letters among the rows; None: the index alone counts them.
+
+        ``heard`` is given the digests (n, 16) of keys that changed; its block puts their rows into the index.
+        """
+        self._heard = heard
         self._letters = letters
         self._lettering = Lock()
         self._connections = connections_of(copy.source.url, copy.throttle.connections_max)
@@ -171,7 +178,8 @@ class Refresher:
         as_of = as_of if batch.as_of is None else batch.as_of
         reached = None if batch.mark is None else reached_of(batch.mark, point=False, as_of=as_of)
         if found is not None:
-            return self._index.apply(found, reached).keys
+            with self._heard(found.keys):
+                return self._index.apply(found, reached).keys
         if reached is not None:
             self._index.advance(reached)
         return 0

@@ -43,6 +43,7 @@ from edge_agent.notices import EVERY_S, Notices
 from edge_agent.refresh import Refreshed, reached_of
 from edge_agent.rescan import ShardRescan
 from edge_agent.resumption import Lasts
+from edge_agent.untold import Untold
 from edge_agent.wholescan import DOUBT, INTERRUPTED, WholeScan, identity_of, mark_of
 from paritree.core.errors import ConfigError, InvariantBroken, ParitreeError, SourceError
 from paritree.core.messages import ANY_AGE, Freshness, Progress
@@ -72,7 +73,9 @@ class WarmIndex:
             self._whole.settle(self._index.reached)
         self._connected: Connected | None = None
         self._told = ""
-        self._check = SelfCheck(copy, self._index, self._catch_up if following.proves else None)
+        self._untold = Untold() if following.topic else None
+        refresh = self._catch_up if following.proves else None
+        self._check = SelfCheck(copy, self._index, refresh, untold=self._untold)
         self._checked_at = time.monotonic()
         rate_rows_s = following.rescan_rows_s
         self._ended = EndedLetters(copy, self._index, by_shard=bool(rate_rows_s), told=self._note)
@@ -256,7 +259,12 @@ class WarmIndex:
         if self._connected is None:
             following = self._following
             self._connected = Connected.open(
-                self.copy, following.name, self._index, topic=following.topic, letters=following.letters
+                self.copy,
+                following.name,
+                self._index,
+                topic=following.topic,
+                letters=following.letters,
+                untold=self._untold,
             )
         return self._connected
 

@@ -11,6 +11,9 @@ from mutants_durable import Planted
 
 WHOLE: Final = "tests/agent/test_wholescan.py"
 GROUPS: Final = "tests/agent/test_rescan_row_groups.py"
+ENDED: Final = "tests/letters/test_ended.py"
+TOPIC_CHECK: Final = "tests/topic/test_topic_check.py"
+SELF_CHECK: Final = "tests/index/test_self_check.py"
 KILLED_FILES: Final = "tests/agent/test_rescan_killed.py"
 
 WHOLE_SCANS: Final[tuple[Planted, ...]] = (
@@ -117,4 +120,70 @@ ROW_GROUPS: Final[tuple[Planted, ...]] = (
     ),
 )
 
-INDEXES: Final = (*WHOLE_SCANS, *ROW_GROUPS)
+KEPT: Final[tuple[Planted, ...]] = (
+    (
+        "kept index: letters that ended change nothing",
+        "edge_agent/warm.py",
+        "due = self._ended.due(letters)",
+        "due: frozenset[str] = frozenset()",
+        (f"{ENDED}::test_replay_after_the_cause_is_fixed_clears_the_letters_and_the_verdict",),
+    ),
+    (
+        "kept index: an index with newer rows is at its old position",
+        "edge_agent/letters/ended.py",
+        "replace(reached.position, point=False)",
+        "reached.position",
+        (f"{ENDED}::test_an_index_that_nobody_tells_changes_is_of_no_one_position_afterwards",),
+    ),
+    (
+        "kept index: a row that is bad gets no letter again",
+        "edge_agent/letters/ended.py",
+        "        kept.done(locators)\n",
+        "",
+        (f"{ENDED}::test_a_letter_that_is_lost_while_its_row_is_bad_comes_back",),
+    ),
+    (
+        "topic check: what differs is lost at once",
+        "edge_agent/untold.py",
+        "proven is not None and proven >= held.at + CLOCKS_S",
+        "True",
+        (f"{TOPIC_CHECK}::test_a_topic_that_is_late_is_no_fault_however_late",),
+    ),
+    (
+        "topic check: clocks are one",
+        "edge_agent/untold.py",
+        "held.at + CLOCKS_S",
+        "held.at",
+        (f"{TOPIC_CHECK}::test_proof_has_to_be_past_the_reading_by_what_clocks_differ",),
+    ),
+    (
+        "topic check: what was told meanwhile is lost",
+        "edge_agent/untold.py",
+        "            self._now = keys\n            self._take(keys)\n",
+        "            pass\n",
+        (f"{TOPIC_CHECK}::test_a_row_that_comes_back_is_no_fault_while_its_last_change_is_late",),
+    ),
+    (
+        "topic check: another index is judged by what was seen before",
+        "edge_agent/untold.py",
+        "held.built_at != built_at or held.at > now",
+        "held.at > now",
+        (f"{TOPIC_CHECK}::test_an_index_that_was_scanned_meanwhile_is_not_judged_by_what_was_seen_before",),
+    ),
+    (
+        "self-check: a newer row is overwritten by the one that was read before",
+        "edge_agent/checking.py",
+        "            keys = {key: keys[key] for key in odd}\n",
+        "            keys = {}\n",
+        (f"{SELF_CHECK}::test_a_row_that_changes_while_it_is_repaired_is_right_afterwards",),
+    ),
+    (
+        "self-check: dead rows are faults",
+        "edge_agent/checking.py",
+        "return odd - (_dead(read) & {row.key for row in dead_rows(view)} if read.dead else set())",
+        "return odd",
+        (f"{SELF_CHECK}::test_a_row_that_was_spoilt_unseen_is_found_once",),
+    ),
+)
+
+INDEXES: Final = (*WHOLE_SCANS, *ROW_GROUPS, *KEPT)

@@ -14,7 +14,7 @@ from edge_agent.checking import Checked, SelfCheck
 from edge_agent.connectors.contract import Position, Source
 from edge_agent.connectors.registry import connect
 from edge_agent.executors import SerialExecutor
-from edge_agent.index.changes import Changes, Reached
+from edge_agent.index.changes import Applied, Changes, Reached
 from edge_agent.index.durable import DurableIndex
 from edge_agent.index.recount import recount
 from edge_agent.letters.sweep import SweepLetters
@@ -138,6 +138,34 @@ def test_a_skipped_change_is_found_and_repaired(table: Table) -> None:
     found = faults(table.pieces())
     assert found
     assert all(one.repaired for one in found)
+    assert table.as_scanned()
+
+
+def test_a_row_that_was_spoilt_unseen_is_found_once(table: Table) -> None:
+    table.write("UPDATE orders SET name = 'x' || char(0) WHERE id = 77")
+    [found] = faults(table.pieces())
+    assert found.repaired
+    assert sum(table.index.view().state.dead.values()) == 1
+    assert faults(table.pieces()) == [], "a dead row's digest is of chance, in the index and in the table"
+
+
+def test_a_row_that_changes_while_it_is_repaired_is_right_afterwards(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its row was read again, then a refresh put in a newer one, then the older one followed."""
+    apply, newer = table.index.apply, []
+
+    def late(changes: Changes, reached: Reached | None = None) -> Applied:
+        if table.index.view().state.faults and not newer:
+            newer.append(77)
+            table.change("UPDATE orders SET name = 'newer' WHERE id = 77", 77)
+            table.refresh()
+        return apply(changes, reached)
+
+    monkeypatch.setattr(table.index, "apply", late)
+    table.write("UPDATE orders SET name = 'nobody told' WHERE id = 77")
+    assert len(faults(table.pieces())) == 1
+    assert newer
     assert table.as_scanned()
 
 
