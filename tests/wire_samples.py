@@ -135,12 +135,12 @@ def _table() -> LookTable:
 
 
 def encode(message: Any) -> bytes:
-    return codec.encode_from_agent(message) if _is_from_agent(message) else codec.encode_to_agent(message)
+    return codec.encode_from_agent(message) if is_from_agent(message) else codec.encode_to_agent(message)
 
 
 def decode(message: Any, data: bytes) -> Any:
-    return codec.decode_from_agent(data) if _is_from_agent(message) else codec.decode_to_agent(data)
+    return codec.decode_from_agent(data) if is_from_agent(message) else codec.decode_to_agent(data)
 
 
-def _is_from_agent(message: Any) -> bool:
+def is_from_agent(message: Any) -> bool:
     return isinstance(message, m.Hello | m.Reply | Notice)

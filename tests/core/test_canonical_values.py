@@ -72,6 +72,15 @@ def test_none_is_nil_and_a_dead_letter_stays_one(kind: str) -> None:
     assert dead(DeadLetter("not UTF-8"), kind) == "not UTF-8"
 
 
+@pytest.mark.parametrize("zeros", [1, 63, 64, 65, 4_000])
+@pytest.mark.parametrize("digits", ["1", "102", "9876543210101"])
+def test_trailing_zeros_do_not_matter_however_many(digits: str, zeros: int) -> None:
+    kind = LogicalType("decimal")
+    assert encode(digits + "0" * zeros, kind) == encode(f"{digits}E+{zeros}", kind)
+    assert encode(f"0.{digits}" + "0" * zeros, kind) == encode(f"0.{digits}", kind)
+    assert text_of(encode(f"-{digits}" + "0" * zeros, kind)) == f"-{digits}" + "0" * zeros
+
+
 def test_decimals_at_the_limits_of_digits() -> None:
     assert text_of(encode("1E+131071", LogicalType("decimal"))) == "1" + "0" * 131_071
     assert text_of(encode("1E-16383", LogicalType("decimal"))) == "0." + "0" * 16_382 + "1"

@@ -20,10 +20,13 @@ from edge_agent.letters.shardfile import take_letters, write_letters
 from paritree.config.agent import load_agent
 from paritree.config.coordinator import load_client, load_coordinator
 from paritree.config.datasets import load_datasets
+from paritree.config.scopes import scopes_of
 from paritree.core.deadletters import LetterKind
 from paritree.core.errors import ConfigError, SourceError
 from paritree.core.leaves import LeafSums
+from paritree.core.profile import Profile
 from paritree.core.sketch import empty_probe, empty_sketch
+from paritree.core.types import parse_type
 
 FOLDER: Final = Path(tempfile.mkdtemp(prefix="paritree-fuzz-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
 """In memory: a file is written for every input."""
@@ -135,6 +138,7 @@ name = "eu-1"
 datasets = "datasets.toml"
 master_key = "file:master.key"
 spool = "spool"
+at_rest_key = "file:rest.key"
 shard_rows = 250_000
 executor = "threads"
 statement_timeout_s = 30.5
@@ -157,6 +161,33 @@ dataset_snapshot_max_s = { orders = 60 }
 disclosure = "keys"
 purposes = ["audit"]
 keys_max = 10
+[refresh.orders]
+changes = "topic"
+interval_s = 2.5
+check_interval_s = 0
+[refresh.orders.topic]
+url = "tls://nats.internal:4222"
+user = "paritree"
+password = "env:NATS_PASSWORD"
+stream = "CDC"
+subject = "shop.public.*"
+marker_subject = "shop.markers"
+format = "debezium"
+columns = { id = "order_id", region = { field = "r", form = "base64" } }
+settle_s = 1
+[refresh.payments]
+changes = "rescan"
+max_age_s = 3600
+rescan_rows_s = 20_000
+[refresh.users]
+changes = "slot"
+[scopes.orders.month]
+column = "at"
+kind = "month"
+[scopes.orders.slice]
+columns = ["id", "region"]
+kind = "hash"
+buckets = 64
 """
 COORDINATOR: Final = b"""#c
 listen = "127.0.0.1:7443"
@@ -178,6 +209,10 @@ cert = "o.pem"
 key = "o.key"
 ca = "ca.pem"
 timeout_s = 10
+[watch.orders]
+window_s = 10
+late_s = 5
+idle_s = 60
 """
 TOKENS: Final = (
     *(
@@ -201,6 +236,12 @@ TOKENS: Final = (
     ),
     *(b"-1", b"0x7fffffffffffffff", b"99999999999999999999", b"1979-05-27T07:32:00Z", b"07:32:00", b"\\u0000", b'""'),
     *(b'"int"', b'"decimal(99)"', b"list<", b"struct{", b"a.b.c", b"type", b"key", b"regions", b'"file:x"', b"\xff"),
+    *(b'"slot"', b'"topic"', b'"hash"', b"refresh", b"scopes", b"watch"),
+)
+
+
+ORDERS: Final = Profile(
+    "orders", ("id",), {n: parse_type(t) for n, t in (("id", "int"), ("region", "text"), ("at", "timestamp"))}
 )
 
 
@@ -216,7 +257,8 @@ def parse_configuration(data: bytes) -> None:
     path.write_bytes(data)
     match data[:2]:
         case b"#a":
-            load_agent(path)
+            config = load_agent(path)
+            scopes_of(config.scopes, {"orders": ORDERS}, config.file)
         case b"#c":
             load_coordinator(path)
             load_client(path, {})

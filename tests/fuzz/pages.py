@@ -132,7 +132,10 @@ PG_ROWS: Final[tuple[list[list[bytes | None]], ...]] = (
         [struct.pack(">q", 1), ARRAY, PAIR, HSTORE, NOW, struct.pack(">I", 1 << 31)],
         [struct.pack(">q", 2), struct.pack(">iii", 0, 0, 20), None, struct.pack(">i", 0), None, None],
     ],
-    [[struct.pack(">q", 1), struct.pack(">iiiii", 1, 0, 1700, 1, 1) + struct.pack(">i", len(NUMERIC)) + NUMERIC]],
+    [
+        [struct.pack(">q", 1), struct.pack(">iiiii", 1, 0, 1700, 1, 1) + struct.pack(">i", len(NUMERIC)) + NUMERIC],
+        [struct.pack(">q", 2), None],
+    ],
 )
 
 
@@ -166,7 +169,7 @@ def wild_tuples(times: int = 10) -> list[bytes]:
     numbers = struct.pack(">iiiii", 1, 0, 1700, 150, 1) + (struct.pack(">i", len(HUGE)) + HUGE) * 150
     return [
         b"\4" + tuple_of([row[0], numbers]) * (2 * times),
-        b"\0" + tuple_of(huge) * (60 * times),
+        b"\0" + tuple_of(huge) * (25 * times),
         b"\0" + tuple_of(long) * 4,
         b"\0" + tuple_of([*row[:3], digits, *row[4:]]) * (10 * times),
     ]
@@ -262,6 +265,7 @@ def some(*parts: bytes | None) -> bytes:
 
 
 NUMBER: Final = struct.pack(">i", 2) + b"\x04\xd2"
+ONE_PAIR: Final = struct.pack(">i", 1) + cell(b"a") + cell(some(b"b"))
 CQL_ROWS: Final[tuple[list[list[bytes | None]], ...]] = (
     [
         [bytes(8), b"u" * 16, b"caf\xc3\xa9", NUMBER, bytes(4), b"\1", struct.pack(">d", 1.5), NOW],
@@ -272,7 +276,7 @@ CQL_ROWS: Final[tuple[list[list[bytes | None]], ...]] = (
         [b"\x7f" * 40, b"", None, None, None, None, None, bytes(15) + b"\1", b"\2\4\x9f\x40"],
     ],
     [
-        [b"k", some(bytes(4), b"\0\0\0\1"), some(b"\1", b"\2\3"), some(b"a", some(b"b")), cell(b"s") + cell(some()),
+        [b"k", some(bytes(4), b"\0\0\0\1"), some(b"\1", b"\2\3"), ONE_PAIR, cell(b"s") + cell(some()),
          b"\1a\2bc", cell(bytes(4)) + cell(b"x")],
         [b"l", None, some(), None, cell(None), None, None],
     ],
@@ -297,7 +301,7 @@ def wild_pages() -> list[bytes]:
         bytes([0, 1]) + b"".join(map(cell, wild)),
         bytes([0, 200]) + b"".join(map(cell, far)) * 200,
         bytes([1, 3]) + b"".join(map(cell, varint)) * 3,
-        bytes([2, 1]) + b"".join(map(cell, [b"k", some(*[b"\0\0\0\1"] * 200_000), *CQL_ROWS[2][0][2:]])),
+        bytes([2, 1]) + b"".join(map(cell, [b"k", some(*[b"\0\0\0\1"] * 120_000), *CQL_ROWS[2][0][2:]])),
     ]
 
 

@@ -28,6 +28,14 @@ class Parser:
     lines: bool = False
     wild: Callable[[], Sequence[bytes]] = tuple
 
+    def refuses(self, data: bytes) -> bool:
+        """Whether it is refused, once."""
+        try:
+            self.parse(data)
+        except Exception as error:  # noqa: BLE001 - what is wrong will come again
+            return isinstance(error, self.refusals)
+        return False
+
     def warm(self, data: bytes) -> None:
         """Parse once, whatever comes of it: what is wrong will come again."""
         with contextlib.suppress(Exception):

@@ -45,6 +45,7 @@ class Outcome:
     parser: str
     runs: int = 0
     refused: int = 0
+    examples_refused: int = 0
     seconds: float = 0.0
     slowest_s: float = 0.0
     grown_bytes: int = 0
@@ -66,12 +67,12 @@ def memory_bytes(name: str) -> int:
 
 def fuzz(parser: Parser, first: int, runs: int, progress: mmap.mmap) -> Outcome:
     """Run inputs ``first`` and on, in this process."""
-    outcome = Outcome(parser.name)
+    _PROGRESS.pack_into(progress, 0, first)
+    signal.setitimer(signal.ITIMER_VIRTUAL, HANG_S)
+    outcome = Outcome(parser.name, examples_refused=sum(map(parser.refuses, parser.examples())))
     mutator = Mutator(parser.examples(), parser.tokens, lines=parser.lines)
     rng = random.Random()
     salt = sum(parser.name.encode()) << 40
-    _PROGRESS.pack_into(progress, 0, first)
-    signal.setitimer(signal.ITIMER_VIRTUAL, HANG_S)
     for number in range(3):  # what is made once and kept is no growth
         parser.warm(mutator.made(random.Random(number)))
     gc.collect()
@@ -105,7 +106,7 @@ def one(parser: Parser, number: int, data: bytes, outcome: Outcome) -> None:
         outcome.fail(number, f"{type(error).__name__}: {error} ({last.filename}:{last.lineno})"[:600], data)
     took = time.process_time() - started
     outcome.slowest_s = max(outcome.slowest_s, took)
-    if took > INPUT_S_MAX and number >= 0:  # wild ones are as large as many
+    if took > INPUT_S_MAX:
         outcome.fail(number, f"took {took:.2f} s", data)
     outcome.runs += 1
 

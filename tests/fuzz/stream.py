@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 from parser import Parser
-from wire_samples import U64, encode, samples
+from wire_samples import U64, encode, is_from_agent, samples
 
 from coordinator.asking import RegionLost
 from coordinator.exchanges import nodes_answer
@@ -31,11 +31,11 @@ LENGTH: Final = struct.Struct(">I")
 
 
 def from_agents() -> list[bytes]:
-    return [encode(message) for message in samples().values() if isinstance(message, m.Hello | m.Reply)]
+    return [encode(message) for message in samples().values() if is_from_agent(message)]
 
 
 def to_agents() -> list[bytes]:
-    return [encode(message) for message in samples().values() if not isinstance(message, m.Hello | m.Reply)]
+    return [encode(message) for message in samples().values() if not is_from_agent(message)]
 
 
 def from_agent(data: bytes) -> None:

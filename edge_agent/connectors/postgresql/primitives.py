@@ -127,10 +127,10 @@ def numeric_text(value: bytes) -> bytes:
     digits = struct.unpack_from(f">{count}H", value, 8)
     if sign not in (0, _NUMERIC_NEGATIVE) or scale > _NUMERIC_SCALE_MAX or any(digit > 9999 for digit in digits):
         raise malformed("a numeric with a sign, scale or digit out of range")
-    groups = dict(zip(range(weight, weight - count, -1), digits, strict=True))
-    whole = "".join(f"{groups.get(place, 0):04d}" for place in range(weight, -1, -1)).lstrip("0") or "0"
-    below = min(weight - count, -1)
-    fraction = "".join(f"{groups.get(place, 0):04d}" for place in range(-1, below, -1)).ljust(scale, "0")
+    written = "".join(f"{digit:04d}" for digit in digits)
+    point = 4 * (weight + 1)  # digits before it; zeros that are not sent are added at once, they may be 131,072
+    whole = written[: max(point, 0)].ljust(point, "0").lstrip("0") or "0"
+    fraction = ("0" * -point + written[max(point, 0) :]).ljust(scale, "0")
     if fraction[scale:].strip("0"):
         raise malformed("a numeric with digits beyond its scale")
     minus = "-" if sign == _NUMERIC_NEGATIVE else ""

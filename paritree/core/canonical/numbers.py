@@ -24,6 +24,9 @@ _INT_BITS_MAX = 435_412
 _EXPONENT_DIGITS_MAX = 18
 """A longer exponent is as good as this one: no text is long enough to bring the number back into range."""
 
+_ZEROS = "0" * 64
+"""From so many trailing zeros on they are not stripped digit by digit: a few bytes can mean 131,072 of them."""
+
 _NUMBER = re.compile(r"([+-]?)(?:([0-9]+)(?:\.([0-9]*))?|\.([0-9]+))(?:[eE]([+-]?)0*([0-9]*))?(?<![eE+-])")
 _SPECIAL = {
     "nan": "NaN",
@@ -55,7 +58,8 @@ class Digits(NamedTuple):
 def normal(negative: bool, digits: str, exponent: int) -> Digits:
     """Strip zeros at both ends; the value is unchanged."""
     digits = digits.lstrip("0")
-    stripped = digits.rstrip("0")
+    many = digits.endswith(_ZEROS)
+    stripped = digits[: 1 + max(map(digits.rfind, "123456789"))] if many else digits.rstrip("0")
     if not stripped:
         return Digits(False, "", 0)
     return Digits(negative, stripped, exponent + len(digits) - len(stripped))
