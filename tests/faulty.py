@@ -8,7 +8,7 @@ import sqlite3
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, cast
@@ -55,11 +55,11 @@ def datasets_file(tables: Sequence[str]) -> str:
     )
 
 
-def fill(file: Path, *, changed: bool) -> None:
+def fill(file: Path, tables: Mapping[str, tuple[int, int, int]], *, changed: bool) -> None:
     """The tables of one region: eu's, or (``changed``) us's."""
     database = sqlite3.connect(file)
     with database:
-        for name, (rows, different, missing) in TABLES.items():
+        for name, (rows, different, missing) in tables.items():
             database.execute(f"CREATE TABLE {name} (id INTEGER PRIMARY KEY, name TEXT)")
             kept = range(rows - missing) if changed else range(rows)
             values = [(n, f"other {n}" if changed and n < different else f"row {n}") for n in kept]
@@ -119,6 +119,15 @@ class Wired:
     hooks: Hooks
     operator: Coordinator
     urls: Mapping[str, str]
+    watches: str = ""
+    """Tables ``[watch.…]`` for the coordinator's file."""
+    refreshes: str = ""
+    """Tables ``[refresh.…]`` for the agents' files."""
+
+    def written(self, region: str, statement: str) -> None:
+        """Write to a region's tables in SQLite."""
+        with closing(sqlite3.connect(self.fleet.folder / f"{region}.db", timeout=30.0)) as database, database:
+            database.execute(statement)
 
     async def swept(self, dataset: str, **order: Any) -> tuple[dict[str, Any], float]:
         """The report of a sweep, and the seconds that it took."""
@@ -126,8 +135,13 @@ class Wired:
         report = await self.operator.sweep(SweepOrder(dataset, **order), lambda _: None, lambda _: None)
         return report, time.monotonic() - began
 
+    def struck(self) -> None:
+        """The fault that waited for a message has struck. Raises AssertionError."""
+        assert not self.hooks.waiting, f"the message was not sent: {self.hooks.heard}"
+        assert not self.proxy.armed, "the message was sent, but nothing struck it"
+
     def launch_coordinator(self) -> None:
-        self.fleet.start_coordinator(command=_hooked(self.hooks.port, "coordinator"), extra=COORDINATOR)
+        self.fleet.start_coordinator(command=_hooked(self.hooks.port, "coordinator"), extra=COORDINATOR + self.watches)
 
     def launch_agent(self, region: str) -> None:
         behind = region == "eu"
@@ -137,7 +151,7 @@ class Wired:
             region,
             self.urls[region],
             command=settings,
-            extra='executor = "serial"\npolicy = { disclosure = "keys", sealed_keys = true }',
+            extra='executor = "serial"\npolicy = { disclosure = "keys", sealed_keys = true }\n' + self.refreshes,
             edit=lambda text: text.replace(f"localhost:{self.fleet.port}", f"127.0.0.1:{port}"),
         )
 
@@ -170,17 +184,24 @@ def _hooked(port: int, side: str) -> list[str]:
 
 
 @asynccontextmanager
-async def wired(folder: Path, pki: Path) -> AsyncIterator[Wired]:
-    """Everything running and connected; stopped at the end."""
-    for region in ("eu", "us"):
-        fill(folder / f"{region}.db", changed=region == "us")
+async def wired(
+    folder: Path,
+    pki: Path,
+    tables: Mapping[str, tuple[int, int, int]] = TABLES,
+    urls: Mapping[str, str] | None = None,
+    **files: str,
+) -> AsyncIterator[Wired]:
+    """Everything running and connected; stopped at the end. ``urls``: of databases that have their tables."""
+    if urls is None:
+        urls = {region: f"sqlite:///{folder}/{region}.db" for region in ("eu", "us")}
+        for region in urls:
+            fill(folder / f"{region}.db", tables, changed=region == "us")
     with Fleet(folder, pki) as fleet:
-        fleet.datasets(datasets_file(list(TABLES)))
+        fleet.datasets(datasets_file(list(tables)))
         async with fault_proxy(fleet.port) as proxy:
             hooks = Hooks(proxy)
             await hooks.start()
-            urls = {region: f"sqlite:///{folder}/{region}.db" for region in ("eu", "us")}
-            running = Wired(fleet, proxy, hooks, None, urls)  # type: ignore[arg-type]
+            running = Wired(fleet, proxy, hooks, None, urls, **files)  # type: ignore[arg-type]
             running.launch_coordinator()
             for region in urls:
                 running.launch_agent(region)

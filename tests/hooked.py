@@ -40,9 +40,7 @@ def hook(settings: dict[str, Any]) -> None:
 
     def hooked(message: Any) -> bytes:
         data: bytes = encode(message)
-        body = getattr(message, "body", None)
-        if body is not None:
-            ask(connection, type(body).__name__)
+        ask(connection, type(getattr(message, "body", message)).__name__)
         return data
 
     setattr(codec, name, hooked)

@@ -41,6 +41,8 @@ MESSAGES: Final = [
 ]
 INSIDE: Final = {"Ready": 6_000, "Sketched": 20_000, "Lists": 4_000}
 """Where in long answers a fault strikes, in bytes; in others at their beginning."""
+LETTERED: Final = "lettered"
+"""The dataset that has a dead letter, of eu."""
 DETECTION_S: Final = 3 * float(LIMITS["KEEPALIVE_S"]) + EXCHANGE_TIMEOUT_S
 BACKOFF_S: Final = 3.0 * PAUSE_S + 3.0 * float(LIMITS["RECONNECT_S_MIN"])
 """Two failures in a row of one exchange, and of dialling: pauses below a bound that doubles."""
@@ -48,7 +50,8 @@ BACKOFF_S: Final = 3.0 * PAUSE_S + 3.0 * float(LIMITS["RECONNECT_S_MIN"])
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def site(tmp_path_factory: pytest.TempPathFactory, pki_dir: Path) -> AsyncIterator[Wired]:
-    async with wired(tmp_path_factory.mktemp("faults"), pki_dir) as running:
+    tables = {**TABLES, LETTERED: (3, 0, 0)}
+    async with wired(tmp_path_factory.mktemp("faults"), pki_dir, tables) as running:
         yield running
 
 
@@ -107,7 +110,7 @@ async def test_a_fault_that_strikes_one_message_costs_time_only(
     await site.connected("eu", "us")
     site.hooks.strike(Fault(kind, direction, INSIDE.get(message, 30)), message, nth)
     report, took_s = await disturbed(site, dataset)
-    assert not site.hooks.waiting, f"no {message} was sent: {site.hooks.heard}"
+    site.struck()
     site.proxy.heal()
     demand_right(report, expected)
     fault_s = {Kind.STALL: max(STALL_S, DETECTION_S), Kind.HALF_OPEN: DETECTION_S}.get(kind, 0.0)
@@ -129,21 +132,54 @@ async def test_a_fault_that_lasts_for_a_whole_sweep_slows_it(
     demand_right(report, clean[dataset][0])
 
 
+async def letters(site: Wired, action: LetterAction, *ids: str) -> tuple[list[str], str | None]:
+    """The states of eu's letters after an order, and what the order failed of there."""
+    order = LettersOrder(action, LETTERED, "eu", ids, reason="a test", discarded=True)
+    async with asyncio.timeout(HANG_S):
+        told = await site.operator.letters(order)
+    eu = next(region for region in told["regions"] if region["name"] == "eu")
+    return [letter["state"] for letter in told["letters"]], eu["error"]
+
+
+async def spoilt(site: Wired) -> str:
+    """A row of eu cannot be compared; its letter."""
+    await site.connected("eu", "us")
+    site.written("eu", f"UPDATE {LETTERED} SET name = 'a' || char(0) WHERE id = 1")
+    report, _ = await site.swept(LETTERED)
+    assert report["verdict"] == "unknown"
+    listed = await site.operator.letters(LettersOrder(LetterAction.LIST, LETTERED))
+    [(region, state, letter)] = [(one["region"], one["state"], one["id"]) for one in listed["letters"]]
+    assert (region, state) == ("eu", "open")
+    return str(letter)
+
+
 @pytest.mark.parametrize("direction", Direction)
 @pytest.mark.parametrize("kind", Kind)
-async def test_dead_letters_are_asked_for_over_every_fault(site: Wired, kind: Kind, direction: Direction) -> None:
-    """They are asked for once: what fails is said beside the region."""
-    await site.connected("eu", "us")
-    site.hooks.strike(Fault(kind, direction, 10), "AskLetters" if direction is Direction.DOWN else "Letters")
-    async with asyncio.timeout(HANG_S):
-        listed = await site.operator.letters(LettersOrder(LetterAction.LIST, dataset="few"))
+@pytest.mark.parametrize("action", LetterAction)
+async def test_an_order_about_dead_letters_meets_every_fault(
+    site: Wired, action: LetterAction, kind: Kind, direction: Direction
+) -> None:
+    """It is tried once: what fails is said beside the region, changes all or nothing, and works when said again."""
+    letter = await spoilt(site)
+    if action is LetterAction.REPLAY:
+        site.written("eu", f"UPDATE {LETTERED} SET name = 'row 1' WHERE id = 1")
+    after = {LetterAction.LIST: ["open"], LetterAction.REPLAY: [], LetterAction.DISCARD: ["discarded"]}[action]
+    nth = 1 if action is LetterAction.LIST else 2  # the others look at the list first
+    site.hooks.strike(Fault(kind, direction, 10), "AskLetters" if direction is Direction.DOWN else "Letters", nth)
+    states, error = await letters(site, action, letter)
+    if kind not in LASTING:
+        site.struck()
     site.proxy.heal()
-    assert not site.hooks.waiting
-    eu = next(region for region in listed["regions"] if region["name"] == "eu")
-    if kind in (Kind.RESET, Kind.FLIP, Kind.HALF_OPEN):
-        assert eu["error"], eu
-    elif kind is not Kind.STALL:  # that may be longer than the connection is believed in
-        assert eu["error"] is None, eu
+    if kind in LASTING:
+        assert error is None
+    elif kind is not Kind.STALL or error:  # a stall may be longer than the connection is believed in
+        assert error is not None
+        assert "connection to the agent was cut" in error
+    assert states == after if error is None else states in (["open"], after)
+    await site.connected("eu")
+    assert await letters(site, action, letter) == (after, None)
+    site.written("eu", f"UPDATE {LETTERED} SET name = 'row 1' WHERE id = 1")
+    assert await letters(site, LetterAction.REPLAY, letter) == ([], None)
 
 
 @pytest.mark.parametrize("message", ["Begin", "AskDetail", "AskAgain"])
@@ -154,6 +190,7 @@ async def test_a_region_that_stays_away_is_unknown_with_the_reason(site: Wired, 
     site.hooks.strike(Fault(Kind.RESET, Direction.DOWN, 10), message)
     site.proxy.refusing = True
     report, took_s = await disturbed(site, "few")
+    site.struck()
     assert report["verdict"] == "unknown"
     assert any("eu" in stated["regions"] and stated["reason"] for stated in report["verdicts"]), report["verdicts"]
     tries_s = max(PATIENCE_S, PAUSE_S * 7)  # three pauses below a bound that doubles, or until patience ends
