@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 from simulation.check import compared
 from simulation.network import FAIR, ROUGH, STORM
+from simulation.replaying import demand_replay, planted
 from simulation.seeds import play, quiet
 from simulation.world import world_of
 
@@ -67,8 +68,17 @@ def test_the_seeds_meet_what_they_are_for() -> None:
 
 
 def test_a_seed_is_the_same_world_each_time() -> None:
-    reports = [play(104)[1] for _ in range(2)]
-    for report in reports:
+    plays = []
+    for _ in range(2):
+        trace: list[str] = []
+        _, report = play(104, trace.append)
         for region in report["regions"]:
             region["scan_s"] = region["position"] = 0
-    assert reports[0] == reports[1]
+        plays.append((report, trace))
+    assert plays[0] == plays[1]
+    assert all(plays[0])
+
+
+def test_a_seed_that_fails_says_how_to_replay_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("simulation.seeds.check", planted)
+    demand_replay(lambda: play(104), "python tests/simulation/seeds.py 104", world_of(104))
