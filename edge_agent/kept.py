@@ -80,7 +80,7 @@ class Kept:
 
     @classmethod
     def read(cls, folder: Path, rest_key: RestKey | None = None) -> Kept | None:
-        """What an earlier process left there; None where there is nothing of use, or it is under another key."""
+        """What an earlier process left there; None where it is of no use: of another key or format."""
         kept = cls(folder, rest_key)
         try:
             data = (folder / NAME).read_bytes()
@@ -88,6 +88,8 @@ class Kept:
             return None
         whole = 0
         for kind, values, end in _records(data, rest_key):
+            if kind == "begun" and values["format"] != FORMAT:
+                return None  # whatever its other records are
             kept._take(kind, values)
             whole = end
         if whole < len(data):  # what follows a torn record could not be read
@@ -153,7 +155,7 @@ class Kept:
 
     def _take(self, kind: str, values: Any) -> None:
         match kind:
-            case "begun" if values["format"] == FORMAT:
+            case "begun":
                 self.identity, self.request = values["identity"], values["request"]
                 self.letters_since_us = values["letters_since_us"]
             case "shards":

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from msgpack import packb, unpackb
 
 from edge_agent.connectors.contract import Position, Shard
 from edge_agent.index import compaction, slices
@@ -18,6 +19,7 @@ from edge_agent.index.compaction import compact
 from edge_agent.index.digests import as_digests, distinct
 from edge_agent.index.durable import DurableIndex
 from edge_agent.index.installing import Scan
+from edge_agent.index.manifest import MAGIC, MANIFEST
 from edge_agent.index.marks import Reasons, marks
 from edge_agent.index.recount import recount
 from edge_agent.index.run import RunRows, write_run
@@ -31,6 +33,15 @@ from paritree.core.sketch import empty_probe
 Row = tuple[bytes, bytes, bytes]
 """Key digest, row digest, locator."""
 IDENTITY = Identity("orders", b"p" * 16, 1, b"b" * 16, b"k" * 8, b"s" * 16)
+
+
+def reformatted(folder: Path, number: int) -> None:
+    """Make the index in that folder one of another format, as its manifest says."""
+    path = folder / MANIFEST
+    values = unpackb(path.read_bytes()[len(MAGIC) + 16 :], strict_map_key=False)
+    values["identity"]["format"] = number
+    content = packb(values)
+    path.write_bytes(MAGIC + hashlib.blake2b(content, digest_size=16).digest() + content)
 
 
 def key(number: int) -> bytes:

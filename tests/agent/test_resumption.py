@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -10,13 +11,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgpack import packb
 
 from edge_agent import build as build_module
+from edge_agent import kept as kept_module
 from edge_agent.build import Built, Copy, build_index, built_before
 from edge_agent.connectors.contract import Source
 from edge_agent.executors import SerialExecutor, ThreadExecutor
 from edge_agent.index.rest import RestKey
-from edge_agent.kept import NAME, Kept, of_use
+from edge_agent.kept import FORMAT, NAME, Kept, of_use
 from edge_agent.scan import ScanTask, ShardResult
 from paritree.core.digest import DatasetKeys
 from paritree.core.errors import SourceError
@@ -179,6 +182,24 @@ def test_a_torn_record_is_as_if_it_had_not_been_written(copy: Copy, scans: Scans
         assert (len(again.done), again.fence) == (3, 9)
     _, read = scans.run(copy)
     assert read == list(range(3, SHARDS))
+
+
+@pytest.mark.parametrize("more", [{}, {"more": 1}])
+def test_progress_of_another_format_begins_anew(copy: Copy, scans: Scans, more: dict[str, int]) -> None:
+    """Whatever its records have in them."""
+    scans.run(copy, until=4)
+    progress = scans.folder / NAME
+    changes = {"begun": {"format": FORMAT + 1}, "done": more}
+    written = b""
+    for kind, values, _ in kept_module._records(progress.read_bytes(), None):
+        content = packb([kind, values | changes[kind] if kind in changes else values])
+        digest = hashlib.blake2b(content, digest_size=8).digest()
+        written += len(content).to_bytes(4, "little") + digest + content
+    progress.write_bytes(written)
+    assert Kept.read(scans.folder) is None
+    built, read = scans.run(copy)
+    assert read == list(range(SHARDS))
+    assert len(entries(built)) == ROWS
 
 
 def test_another_scan_does_not_go_on_with_it(copy: Copy, scans: Scans) -> None:

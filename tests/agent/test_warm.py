@@ -11,6 +11,7 @@ import pytest
 from agent.warm_case import Warm, scanned
 from connectors.pg_case import PgCase
 from connectors.pg_follow import Background
+from indexed import reformatted
 from servers.postgresql import PostgresqlServer
 
 from edge_agent.build import build_index
@@ -106,6 +107,17 @@ def test_what_ends_the_following_is_scanned_and_said(warm: Warm, statements: lis
     built = warm.check()
     assert scanned(built)
     assert why in built.notes[-1]
+    assert not scanned(warm.check())
+
+
+def test_an_index_of_another_format_is_not_used_and_said(warm: Warm) -> None:
+    warm.built()
+    warm.index.close()
+    reformatted(warm.folder / "index", 2)
+    warm.index = warm.opened()
+    built = warm.check()
+    assert scanned(built)
+    assert "it has format 2, which this version does not read" in built.notes[-1]
     assert not scanned(warm.check())
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from indexed import reformatted
 from typer.testing import CliRunner
 
 from edge_agent.index.durable import DurableIndex
@@ -170,6 +171,19 @@ def test_another_profile_is_told(agent: Agent) -> None:
     code, said = agent.run("status")
     assert (code, said["indexes"][0]["state"]) == (3, "none")
     assert "the profile was changed" in said["indexes"][0]["reason"]
+
+
+def test_another_format_is_told_and_rebuilt(agent: Agent) -> None:
+    agent.run("rebuild")
+    reformatted(agent.place.folder, 2)
+    reason = "it has format 2, which this version does not read"
+    code, said = agent.run("status")
+    assert (code, said["indexes"][0]["state"], said["indexes"][0]["reason"]) == (3, "none", reason)
+    code, said = agent.run("verify")
+    assert (code, [fault["reason"] for fault in said["indexes"][0]["faults"]]) == (3, [reason])
+    assert agent.run("rebuild")[0] == 0
+    code, said = agent.run("status")
+    assert (code, said["indexes"][0]["state"], said["indexes"][0]["format"]) == (0, "ready", 1)
 
 
 def test_a_dataset_without_an_index_is_a_mistake(agent: Agent) -> None:

@@ -1,4 +1,4 @@
-"""A sweep that came to no report is a dead letter; ``dlq replay`` begins it again, as it was begun, and a report ends it."""
+"""A sweep that came to no report is a dead letter; `dlq replay` begins it again, as it was, and a report ends it."""
 
 from __future__ import annotations
 
