@@ -1,4 +1,5 @@
-"""Mistakes planted in what makes an index that stays: its first scan, and what of files is not read again.
+"""Mistakes planted in what makes an index that stays: its first scan, its files, the slot that tells it of changes, and
+what of files is not read again.
 
 (name, file, old text, new text, tests): see ``mutants.Mutant``.
 """
@@ -14,6 +15,8 @@ GROUPS: Final = "tests/agent/test_rescan_row_groups.py"
 ENDED: Final = "tests/letters/test_ended.py"
 TOPIC_CHECK: Final = "tests/topic/test_topic_check.py"
 SELF_CHECK: Final = "tests/index/test_self_check.py"
+CRASHES: Final = "tests/index/test_crashes.py"
+VISIBILITY: Final = "tests/connectors/test_postgresql_visibility.py"
 KILLED_FILES: Final = "tests/agent/test_rescan_killed.py"
 
 WHOLE_SCANS: Final[tuple[Planted, ...]] = (
@@ -186,4 +189,57 @@ KEPT: Final[tuple[Planted, ...]] = (
     ),
 )
 
-INDEXES: Final = (*WHOLE_SCANS, *ROW_GROUPS, *KEPT)
+SHELVES: Final[tuple[Planted, ...]] = (
+    (
+        "shelf: runs are named before they are on the disk",
+        "edge_agent/index/shelf.py",
+        "                for held in fresh:\n                    self.disk.sync(held.file)\n",
+        "",
+        (f"{CRASHES}::test_without_power_at_every_step_it_is_the_old_index_or_the_new_one",),
+    ),
+    (
+        "shelf: old files go before the new manifest lasts",
+        "edge_agent/index/shelf.py",
+        "            self.disk.sync_folder()  # only after this can no crash bring the old manifest back\n",
+        "",
+        (f"{CRASHES}::test_without_power_at_every_step_it_is_the_old_index_or_the_new_one",),
+    ),
+    (
+        "shelf: old files go before the new manifest is there",
+        "edge_agent/index/shelf.py",
+        "                manifest.store(self.disk, state)\n",
+        "                for left in sorted(old - state.files):\n"
+        "                    self.disk.remove(left)\n"
+        "                old = set()\n"
+        "                manifest.store(self.disk, state)\n",
+        (f"{CRASHES}::test_without_power_at_every_step_it_is_the_old_index_or_the_new_one",),
+    ),
+)
+
+SLOTS: Final[tuple[Planted, ...]] = (
+    (
+        "slot: the source may forget what the index does not have yet",
+        "edge_agent/refresh.py",
+        "                    moved += self._take_over(batch, found, as_of)\n",
+        "                    if batch.mark is not None:\n"
+        "                        telling.submit(self._source.acknowledge, batch.mark).result()\n"
+        "                    moved += self._take_over(batch, found, as_of)\n",
+        ("tests/agent/test_warm.py::test_an_agent_that_ends_before_it_acknowledges_is_told_again",),
+    ),
+    (
+        "slot: the first scan does not wait for what the slot does not tell",
+        "edge_agent/connectors/postgresql/changes.py",
+        "                slot.await_older(session)\n",
+        "",
+        (f"{VISIBILITY}::test_a_transaction_that_is_over_when_the_slot_begins_but_not_seen_yet_is_scanned",),
+    ),
+    (
+        "slot: keys are read before their transaction is seen",
+        "edge_agent/connectors/postgresql/changes.py",
+        "        slot.await_visible(session, np.concatenate([np.zeros(0, np.uint32), *xids]))\n",
+        "",
+        (f"{VISIBILITY}::test_a_change_that_is_logged_but_not_seen_is_waited_for",),
+    ),
+)
+
+INDEXES: Final = (*WHOLE_SCANS, *ROW_GROUPS, *KEPT, *SHELVES, *SLOTS)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from mutants_letters import LETTERS
 from mutants_watch import WATCH
 
 ASKING: Final = "tests/coordinator/test_asking.py"
@@ -172,4 +173,4 @@ BREAKS: Final[tuple[Planted, ...]] = (
     ),
 )
 
-SPARING: Final = (*JOBS, *BREAKS, *WATCH)
+SPARING: Final = (*JOBS, *BREAKS, *WATCH, *LETTERS)

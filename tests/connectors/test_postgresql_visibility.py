@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 
 import numpy as np
 import psycopg
@@ -53,9 +54,11 @@ def test_what_was_committed_asynchronously_is_flushed_before_anything_is_proven(
 def test_a_change_that_is_logged_but_not_seen_is_waited_for(pg: PgCase, monkeypatch: pytest.MonkeyPatch) -> None:
     """A commit that waits for a synchronous standby comes out of the slot long before anybody sees its rows."""
     filled(pg)
-    with following(pg, pg.bind("orders")) as follower, settings(pg, synchronous_standby_names="nobody"):
+    nobody = settings(pg, synchronous_standby_names="nobody")
+    with ExitStack() as last, following(pg, pg.bind("orders")) as follower, nobody:
         until(lambda: found(pg, "SELECT WHERE current_setting('synchronous_standby_names') = 'nobody'"))
         writing = Background(pg, lambda session: write_synchronously(session, "late"))
+        last.callback(writing.session.close)
         until(lambda: found(pg, f"{WAITING} WHERE datname = current_database() AND wait_event = 'SyncRep'"))
         monkeypatch.setattr(slot.await_visible, "__defaults__", (0.2,))
         before = follower.mark

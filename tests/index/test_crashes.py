@@ -79,12 +79,12 @@ def test_killed_at_every_step_it_is_the_old_index_or_the_new_one(folder: Path, o
 class PowerLoss:
     """Copies of a folder as they would be without what was not synced, made before each step.
 
-    ``lazy``: only synced folders keep names; else names are kept at once, and data is lost until it is synced: a file
-    system may do both, and anything in between.
+    Data is lost until it is synced. Of names a file system may keep ``all`` at once, only those of a ``synced`` folder,
+    or anything in between: ``removals`` at once, and the others of a synced folder.
     """
 
-    def __init__(self, folder: Path, into: Path, *, lazy: bool) -> None:
-        self._folder, self._into, self._lazy = folder, into, lazy
+    def __init__(self, folder: Path, into: Path, *, kept: str) -> None:
+        self._folder, self._into, self._kept = folder, into, kept
         self._data = {inode: path.read_bytes() for path, inode in self._files()}
         self._names = {path.name: inode for path, inode in self._files()}
         self._last = ""
@@ -104,20 +104,23 @@ class PowerLoss:
         image = self._into / str(self.images)
         image.mkdir()
         self.images += 1
-        names = self._names if self._lazy else {path.name: inode for path, inode in self._files()}
+        now = {path.name: inode for path, inode in self._files()}
+        names = now if self._kept == "all" else self._names
         for name, inode in names.items():
+            if self._kept == "removals" and name not in now:
+                continue
             (image / name).write_bytes(self._data.get(inode, b""))
 
 
-@pytest.mark.parametrize("lazy", [True, False])
+@pytest.mark.parametrize("kept", ["all", "synced", "removals"])
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_without_power_at_every_step_it_is_the_old_index_or_the_new_one(
-    folder: Path, operation: str, lazy: bool
+    folder: Path, operation: str, kept: str
 ) -> None:
     begin(folder / "base")
     before, after = outcomes(folder, operation)
     (folder / "images").mkdir()
-    loss = PowerLoss(folder / "base", folder / "images", lazy=lazy)
+    loss = PowerLoss(folder / "base", folder / "images", kept=kept)
     with opened(folder / "base", at=loss) as index:
         OPERATIONS[operation](index)
     assert loss.images >= POINTS_MIN[operation]
