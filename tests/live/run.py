@@ -40,6 +40,9 @@ KEYSPACE: Final = "live"
 DATASETS: Final = {"orders": "", "versioned": 'version = "version"\n'}
 """The table as two datasets: versions as the engines tell them (commit time, write time), and a declared column."""
 REFRESH: Final = "".join(f'[refresh.{name}]\nchanges = "slot"\ninterval_s = 1\n' for name in DATASETS)
+EXCUSED_MAX: Final = 50
+"""One finding for so many planted rows may be excused. Runs at three times the cores' load have excused none: where it
+is more, the machine was too busy for the run to show that nothing late is reported."""
 CONNECT_S: Final = 180.0
 """Agents start beside an application at work."""
 PIECE_MIN: Final = 10.0
@@ -82,6 +85,11 @@ class Totals:
     false: list[str] = field(default_factory=list)
     missed: list[str] = field(default_factory=list)
     load: list[float] = field(default_factory=list)
+
+    @property
+    def excuses_much(self) -> bool:
+        """Whether more findings were excused than a run may have that is to show anything."""
+        return self.excused > self.planted.total() // EXCUSED_MAX
 
     @classmethod
     def read(cls, file: Path | None) -> Totals:
@@ -291,7 +299,7 @@ def main() -> int:
         plan = replace(plan, seed=plan.seed + 1)
     print(json.dumps(vars(totals), indent=1))
     whole = totals.found == totals.planted.total() >= options.losses + options.edits
-    return 0 if whole and not totals.false and not totals.missed else 1
+    return 0 if whole and not totals.false and not totals.missed and not totals.excuses_much else 1
 
 
 if __name__ == "__main__":
