@@ -20,6 +20,13 @@ LETTERS: Final[tuple[Planted, ...]] = (
         (f"{LETTERS_TESTS}::test_rows_that_do_not_fit_are_kept_without_a_clear_value_on_disk",),
     ),
     (
+        "letters: their clock is set back with the system's",
+        "edge_agent/letters/store.py",
+        "self._latest_us = max(self._latest_us, self._clock())",
+        "self._latest_us = self._clock()",
+        ("tests/letters/test_letters.py::test_a_clock_that_is_set_back_during_a_scan_ends_none_of_its_letters",),
+    ),
+    (
         "letters: replay ends none",
         "edge_agent/letters/replay.py",
         "for one in asked if keyed[one].identity not in failing)",

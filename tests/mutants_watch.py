@@ -107,4 +107,19 @@ WATCH: Final[tuple[Planted, ...]] = (
         "            if self._loop is None:\n",
         (f"{NOTICES}::test_a_coordinator_that_asks_for_none_gets_none",),
     ),
+    (
+        "watch: what a clock that was ahead has verified stays verified",
+        "paritree/core/watch.py",
+        "return self.opened is None and self.decided is not None and self.decided > now_s",
+        "return False",
+        ("tests/coordinator/test_watching.py::test_what_a_clock_that_was_ahead_had_verified_is_not",),
+    ),
+    (
+        "watch: a window to come has the check that a clock ahead had made",
+        "coordinator/store/watches.py",
+        "        connection.execute(sa.update(sweeps).where(swept)"
+        '.values(job_id=sa.literal("not-yet-") + sweeps.c.id))\n',
+        "",
+        ("tests/coordinator/test_watching.py::test_what_a_clock_that_was_ahead_had_verified_is_not",),
+    ),
 )
