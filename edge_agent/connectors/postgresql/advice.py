@@ -87,7 +87,8 @@ def _changes(session: Session, relation: Relation) -> Iterator[str]:
         found = session.execute(_IDENTITY, (part.oid,)).fetchone()
         identity, indexed = found if found else ("n", False)
         if identity == "n" or (identity != "f" and not indexed):
+            full = f"add a primary key or run ALTER TABLE {part} REPLICA IDENTITY FULL"
             yield (
                 f"{part} has no replica identity: once it is published, UPDATE and DELETE on it fail; "
-                f"before that, add a primary key or run ALTER TABLE {part} REPLICA IDENTITY FULL."
+                f"before that, {f'run ALTER TABLE {part} REPLICA IDENTITY DEFAULT' if indexed else full}."
             )
