@@ -40,6 +40,7 @@ def pg(postgresql: PostgresqlServer) -> Iterator[PgCase]:
     case.close()
 
 
+SLOT = "SELECT slot_name FROM pg_replication_slots WHERE database = current_database()"
 DROPPED = (
     "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = current_database()",
     "DO $$ DECLARE p text; BEGIN FOR p IN SELECT pubname FROM pg_publication LOOP"
@@ -209,7 +210,7 @@ def test_where_snapshots_may_not_get_old_no_shard_is_looked_at_twice(scan: Kille
 )
 def test_what_changes_do_not_tell_is_scanned_anew_and_said(scan: Killed, statement: str, why: str) -> None:
     scan.killed(2)
-    slot = scan.pg.admin.execute("SELECT slot_name FROM pg_replication_slots").fetchone()
+    slot = scan.pg.admin.execute(SLOT).fetchone()
     assert slot is not None
     scan.pg.run(statement.format(slot=slot[0]), "INSERT INTO orders VALUES (5, 'new')")
     built = gone_on(scan)
@@ -223,6 +224,7 @@ def test_a_slot_that_somebody_else_read_is_scanned_anew(scan: Killed) -> None:
     scan.pg.run("SET synchronous_commit = on", "DELETE FROM orders WHERE id < 100")
     scan.pg.admin.execute(
         "SELECT pg_replication_slot_advance(slot_name, pg_current_wal_lsn()) FROM pg_replication_slots"
+        " WHERE database = current_database()"
     )
     built = gone_on(scan)
     assert "somebody else read the slot" in built.notes[-1]

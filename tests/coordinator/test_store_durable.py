@@ -302,23 +302,27 @@ def test_a_holder_that_lost_its_session_keeps_the_store_where_nobody_took_it(pos
 
 def test_a_holder_that_could_not_come_back_at_once_comes_back_later(postgresql: PostgresqlServer) -> None:
     """Its session is ended and the role has no connection left for a while, as when a server restarts."""
-    url = postgresql.create_database("store_capped").replace("postgres@", "capped@", 1)
-    with postgresql.connect("store_capped") as connection:
-        connection.execute("CREATE ROLE capped LOGIN")
-        connection.execute("GRANT ALL ON SCHEMA public TO capped")
+    url = postgresql.create_database("store_limited").replace("postgres@", "limited@", 1)
+    ended = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = 'limited'"
+    with postgresql.connect("store_limited") as connection:
+        connection.execute("CREATE ROLE limited LOGIN")
+        connection.execute("GRANT ALL ON SCHEMA public TO limited")
         with Store.open(url) as store:
             row = begun(store)
-            connection.execute("ALTER ROLE capped CONNECTION LIMIT 0")
-            connection.execute("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = 'capped'")
+            connection.execute("ALTER ROLE limited CONNECTION LIMIT 0")
+            connection.execute(ended)
             for _ in range(2):
                 with pytest.raises(SourceError, match=r"too many connections") as caught:
                     store.renew()
                 assert caught.value.retryable
-            connection.execute("ALTER ROLE capped CONNECTION LIMIT -1")
+            connection.execute("ALTER ROLE limited CONNECTION LIMIT -1")
             store.renew()
             store.checkpoint(row.id, [BEGIN], {})
             with pytest.raises(ConfigError, match=r"another coordinator uses it"):
                 Store.open(url, lease_wait_s=0.0)
+        connection.execute(ended)
+        connection.execute("DROP OWNED BY limited")
+        connection.execute("DROP ROLE limited")
 
 
 def test_a_server_that_is_away_is_no_proof_of_anything(postgresql: PostgresqlServer) -> None:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 VERSION: Final = "5.0.5"
 FETCH_S_MAX: Final = 900
 START_S_MAX: Final = 180
+TRIES_MAX: Final = 2
 """Cassandra answers CQL after 9-25 s on two idle cores; busy ones take several times that."""
 _PR_SET_PDEATHSIG: Final = 1
 HEAP: Final = os.environ.get("PARITREE_CASSANDRA_HEAP", "768m")
@@ -140,11 +141,13 @@ class CassandraServer:
     directory: Path = field(init=False)
     process: subprocess.Popen[bytes] | None = field(init=False, default=None)
     ready: bool = field(init=False, default=False)
+    _tries: int = field(init=False, default=0)
 
     def launch(self) -> Self:
         """Start the daemon and return at once, so that several nodes can start side by side."""
         from servers.ports import free_ports
 
+        self._tries += 1
         jars = fetch()
         ports = free_ports(self.host, 3)
         self.port, self.storage_port = self.port or ports[0], self.storage_port or ports[1]
@@ -225,7 +228,11 @@ class CassandraServer:
         end = time.monotonic() + START_S_MAX
         while True:
             if self.process is None or self.process.poll() is not None:
-                raise RuntimeError(f"Cassandra ended while starting:\n{self.log()}")
+                if self._tries < TRIES_MAX and not self.log():  # ended before it said a word: seen once, at a load of 9
+                    self.launch()
+                    continue
+                code = None if self.process is None else self.process.returncode
+                raise RuntimeError(f"Cassandra ended with {code} while starting:\n{self.log()}")
             if time.monotonic() > end:
                 raise RuntimeError(f"Cassandra did not answer within {START_S_MAX} s:\n{self.log()}")
             with contextlib.suppress(OSError, NoHostAvailable):
