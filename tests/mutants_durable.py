@@ -268,7 +268,7 @@ GOING_ON: Final[tuple[Planted, ...]] = (
         "edge_agent/kept.py",
         "if len(content) != length or hashlib.blake2b(content, digest_size=8).digest() != digest:",
         "if len(content) < length - 30:",
-        (f"{RESUMPTION}::test_a_torn_record_is_as_if_it_had_not_been_written",),
+        (f"{RESUMPTION}::test_a_damaged_record_is_as_if_it_had_not_been_written",),
     ),
     (
         "resumption: another scan's progress is used",

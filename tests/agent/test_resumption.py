@@ -184,6 +184,20 @@ def test_a_torn_record_is_as_if_it_had_not_been_written(copy: Copy, scans: Scans
     assert read == list(range(3, SHARDS))
 
 
+def test_a_damaged_record_is_as_if_it_had_not_been_written(copy: Copy, scans: Scans) -> None:
+    """Also where it can still be decoded."""
+    scans.run(copy, until=4)
+    progress = scans.folder / NAME
+    whole = Kept.read(scans.folder)
+    assert whole is not None
+    data = bytearray(progress.read_bytes())
+    data[data.rindex(whole.done[3].checksum)] ^= 1
+    progress.write_bytes(data)
+    kept = Kept.read(scans.folder)
+    assert kept is not None
+    assert [done.number for done in kept.done] == [0, 1, 2]
+
+
 @pytest.mark.parametrize("more", [{}, {"more": 1}])
 def test_progress_of_another_format_begins_anew(copy: Copy, scans: Scans, more: dict[str, int]) -> None:
     """Whatever its records have in them."""
