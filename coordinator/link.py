@@ -171,20 +171,20 @@ class GrpcLink:
         self,
         hello: Hello,
         exchanges: Iterator[int],
+        ends: UnheardEnds,
         fence: int = 0,
         on_notice: OnNotice = _unheard,
-        ends: UnheardEnds | None = None,
     ) -> None:
         """``exchanges`` gives numbers that no exchange of this coordinator has had, restarts included.
 
-        ``fence`` is the coordinator's fencing token, which every request carries. ``ends`` are those that the region
-        was away for until now.
+        ``ends`` are those that the region was away for until now. ``fence`` is the coordinator's fencing token, which
+        every request carries.
         """
         self._on_notice = on_notice
         self._exchanges = exchanges
         self._fence = fence
         self._cut: OrderedDict[tuple[str, bytes], int] = OrderedDict()
-        self._ends = UnheardEnds() if ends is None else ends
+        self._ends = ends
         self._connection: Connection | None = None
         self.region = hello.region
         self.hello = hello

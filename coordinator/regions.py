@@ -125,7 +125,7 @@ class Regions:
             raise PeerError(self._closed, retryable=True)
         link = self._links.get(hello.region)
         if link is None:
-            link = GrpcLink(hello, self._exchanges, self._fence, self._on_notice, self.ends(hello.region))
+            link = GrpcLink(hello, self._exchanges, self.ends(hello.region), self._fence, self._on_notice)
             self._links[hello.region] = link
         connection = link.connect(hello)
         if self._on_hello is not None:
