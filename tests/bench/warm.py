@@ -30,9 +30,6 @@ CHANGED: Final = 300
 TURNS: Final = 5
 CONNECT_S: Final = 300.0
 """A bench may wait for its agents beside other work."""
-SLOTS: Final = (
-    "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = current_database()"
-)
 
 
 @dataclass(slots=True)
@@ -78,10 +75,7 @@ def warm_sweeps(server: PostgresqlServer, rows: int) -> Warm:
             asyncio.run(_swept(server, Path(folder), rows, measured))
     finally:
         for region in REGIONS:
-            with server.connect(f"warm_{region}") as connection:
-                connection.execute(SLOTS)
-            with server.connect() as connection:
-                connection.execute(f"DROP DATABASE warm_{region} WITH (FORCE)")
+            server.drop_database(f"warm_{region}")
     return measured
 
 

@@ -30,9 +30,6 @@ WATCHES: Final = (
 )
 REFRESHES: Final = "".join(f'[refresh.{name}]\nchanges = "slot"\ncheck_interval_s = 0\n' for name in (ASKED, TOLD))
 DATABASES: Final = {"eu": "faults_eu", "us": "faults_us"}
-DROP_SLOTS: Final = (
-    "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = current_database()"
-)
 HANG_S: Final = 30.0
 """A watch that comes to nothing for longer hangs."""
 STRIKES: Final = sorted(set(Kind) - LASTING)
@@ -51,10 +48,8 @@ def tables(postgresql: PostgresqlServer) -> Iterator[dict[str, psycopg.Connectio
             opened[region].execute(f"UPDATE {table} SET name = 'of {region}' WHERE id = 1")
     yield opened
     for region, connection in opened.items():
-        connection.execute(DROP_SLOTS)
         connection.close()
-        with postgresql.connect() as server:
-            server.execute(f"DROP DATABASE {DATABASES[region]} WITH (FORCE)")
+        postgresql.drop_database(DATABASES[region])
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -100,13 +95,24 @@ async def sent(site: Wired) -> None:
             await asyncio.sleep(0.01)
 
 
-@pytest.mark.parametrize(("message", "direction"), [("AskRoot", Direction.DOWN), ("Rooted", Direction.UP)])
+@pytest.mark.parametrize(
+    ("message", "direction", "dials"),
+    [
+        ("AskRoot", Direction.DOWN, False),
+        ("Rooted", Direction.UP, False),
+        ("Hello", Direction.UP, True),
+        ("Welcome", Direction.DOWN, True),
+    ],
+)
 @pytest.mark.parametrize("kind", STRIKES)
-async def test_a_root_that_is_lost_is_asked_for_again(
-    site: Wired, kind: Kind, message: str, direction: Direction
+async def test_what_is_lost_is_asked_for_or_said_again(
+    site: Wired, kind: Kind, message: str, direction: Direction, dials: bool
 ) -> None:
+    """Roots, and (``dials``) the first words, which are said again where the connection is cut."""
     await site.connected("eu", "us")
     site.hooks.strike(Fault(kind, direction, 30), message)
+    if dials:
+        site.proxy.cut()
     await sent(site)
     site.proxy.heal()
     await verified(site, ASKED, time.time())
@@ -135,16 +141,3 @@ async def test_what_a_lost_notice_told_is_looked_after(
     await sent(site)
     site.proxy.heal()
     await verified(site, TOLD, began)
-
-
-@pytest.mark.parametrize(("message", "direction"), [("Hello", Direction.UP), ("Welcome", Direction.DOWN)])
-@pytest.mark.parametrize("kind", STRIKES)
-async def test_first_words_that_are_lost_are_said_again(
-    site: Wired, kind: Kind, message: str, direction: Direction
-) -> None:
-    await site.connected("eu", "us")
-    site.hooks.strike(Fault(kind, direction, 30), message)
-    site.proxy.cut()
-    await sent(site)
-    site.proxy.heal()
-    await verified(site, ASKED, time.time())

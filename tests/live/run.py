@@ -241,12 +241,7 @@ async def running(
         totals.late_copies += sum(map(len, copier.late.values()))
         totals.worst_lag_s = max(totals.worst_lag_s, round(copier.worst_s, 2))
         session.execute(f"DROP KEYSPACE {KEYSPACE}")
-    with postgresql.connect("live") as connection:
-        connection.execute(
-            "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = current_database()"
-        )
-    with postgresql.connect() as connection:
-        connection.execute("DROP DATABASE live WITH (FORCE)")
+    postgresql.drop_database("live")
 
 
 async def lived(

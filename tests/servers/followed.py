@@ -65,10 +65,5 @@ class Followed:
     def __exit__(self, *_: object) -> None:
         self.fleet.stop_all()
         for region, table in self.tables.items():
-            table.execute(
-                "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots"
-                " WHERE database = current_database()"
-            )
             table.close()
-            with self.server.connect() as connection:
-                connection.execute(f"DROP DATABASE {self.databases[region]} WITH (FORCE)")
+            self.server.drop_database(self.databases[region])

@@ -180,6 +180,16 @@ class PostgresqlServer:
             connection.execute(create.format(sql.Identifier(name), sql.Literal(encoding), sql.Literal(locale)))
         return self.url(name)
 
+    def drop_database(self, name: str) -> None:
+        """Drop the database, whoever is connected, with its replication slots: for those the server keeps its log."""
+        with self.connect(name) as connection:
+            connection.execute(
+                "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots"
+                " WHERE database = current_database()"
+            )
+        with self.connect() as connection:
+            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
     def cpu_s(self) -> float:
         """CPU seconds (user and system) of all processes of the cluster so far, ended backends included."""
         tick = os.sysconf("SC_CLK_TCK")

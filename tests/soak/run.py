@@ -251,12 +251,8 @@ async def soaking(folder: Path, server: PostgresqlServer, totals: Totals, seed: 
             soak.start(name)
         operator = await stack.enter_async_context(operator_of(folder))
         await asyncio.to_thread(fleet.wait_connected, REGIONS)
-        try:
-            yield soak, operator
-        finally:
-            await asyncio.to_thread(fleet.stop_all)
-            with server.connect("soak") as connection:  # else the server keeps its log for whoever uses it next
-                connection.execute(DROP_SLOTS)
+        yield soak, operator
+        await asyncio.to_thread(fleet.stop_all)
 
 
 def connections(server: PostgresqlServer) -> int:
@@ -264,11 +260,6 @@ def connections(server: PostgresqlServer) -> int:
     with server.connect() as connection:
         found = connection.execute("SELECT count(*) FROM pg_stat_activity WHERE datname LIKE 'soak%'").fetchone()
     return int(found[0]) if found else 0
-
-
-DROP_SLOTS: Final = (
-    "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = current_database()"
-)
 
 
 def slots(server: PostgresqlServer) -> int:
@@ -292,6 +283,7 @@ async def soaked(
             totals.leaks.append(f"connections to PostgreSQL grew from {before} to {after}")
         if (left := slots(server)) != 1:
             totals.leaks.append(f"{left} replication slots are there, and one index is kept")
+    server.drop_database("soak")
 
 
 def main() -> int:
