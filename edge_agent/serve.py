@@ -33,6 +33,7 @@ from paritree.config.toml import near
 from paritree.core.digest import DatasetKeys
 from paritree.core.errors import ConfigError
 from paritree.core.fast.warming import warm
+from paritree.heap import share_heaps
 from paritree.pki import read_master_key
 from paritree.stopping import exit_code, signals
 from paritree.tls import Role, Tls, agent_name, load_tls
@@ -53,6 +54,7 @@ def run_agent(config: AgentConfig) -> int:
 
     Raises ConfigError before anything is dialled, PeerError when the coordinator refuses this agent for good.
     """
+    share_heaps()
     tls = agent_tls(config)
     copies = copies_of(config)
     _compile(copies)

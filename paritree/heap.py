@@ -3,8 +3,8 @@
 A scan frees and takes the same arrays of megabytes again and again. By default each is given back to the system and
 comes again as pages that must be zeroed: measured on 6 million rows, 150,000 page faults and a fourteenth of all time.
 
-A coordinator lives for months and now and then holds much for a moment. By default every thread gets a heap of its own,
-and large blocks come from heaps too once one was freed: what is in use then lies scattered over ever more pages.
+Coordinators and agents live for months and now and then hold much for a moment. By default every thread gets a heap of
+its own, and large blocks come from heaps too once one was freed: what is in use then lies scattered over ever more pages.
 """
 
 from __future__ import annotations
@@ -32,9 +32,18 @@ def reuse_freed_memory() -> None:
     _set({_M_TRIM_THRESHOLD: _KEPT_BYTES, _M_MMAP_THRESHOLD: _LARGEST_BYTES})
 
 
+def share_heaps() -> None:
+    """Let the threads of a process that lives long have few heaps together. Call it before threads begin.
+
+    Measured on 1,800 scans of a DuckDB file in one process: 157 MiB grew to 239; with two heaps they stay at 160.
+    """
+    _set({_M_ARENA_MAX: _LASTING_HEAPS})
+
+
 def give_freed_memory_back() -> None:
-    """Keep the memory of a process that lives long together. Call it before threads begin."""
-    _set({_M_ARENA_MAX: _LASTING_HEAPS, _M_MMAP_THRESHOLD: _LASTING_BYTES, _M_TRIM_THRESHOLD: _LASTING_BYTES})
+    """Keep the memory of a process that lives long and scans nothing together. Call it before threads begin."""
+    share_heaps()
+    _set({_M_MMAP_THRESHOLD: _LASTING_BYTES, _M_TRIM_THRESHOLD: _LASTING_BYTES})
 
 
 def _set(settings: dict[int, int]) -> None:
