@@ -4,7 +4,8 @@ A scan frees and takes the same arrays of megabytes again and again. By default 
 comes again as pages that must be zeroed: measured on 6 million rows, 150,000 page faults and a fourteenth of all time.
 
 Coordinators and agents live for months and now and then hold much for a moment. By default every thread gets a heap of
-its own, and large blocks come from heaps too once one was freed: what is in use then lies scattered over ever more pages.
+its own, and large blocks come from heaps too once one was freed: what is in use then lies scattered over ever more
+pages.
 """
 
 from __future__ import annotations

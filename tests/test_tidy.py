@@ -51,6 +51,8 @@ CORE_EXCEPTIONS = {
     # Loads them late and once, whichever thread asks first.
     "paritree.core.fast.warming": {"importlib", "sys", "threading"},
     "paritree.core.loading": {"gc"},
+    # Of urllib only what takes text apart.
+    "paritree.core.urls": {"urllib"},
     # Imports it late.
     "paritree.core.compute": {"importlib"},
 }

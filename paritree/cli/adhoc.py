@@ -13,7 +13,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from coordinator.sweep import ProgressCallback, Sweep, SweepOptions, unheard
 from edge_agent.build import Copy
@@ -29,6 +28,7 @@ from paritree.core.digest import MASTER_KEY_BYTES, DatasetKeys
 from paritree.core.errors import ConfigError, SourceError
 from paritree.core.profile import Binding, BoundColumn, Profile
 from paritree.core.schema import TableSchema
+from paritree.core.urls import split_url
 from paritree.wire.loopback import LoopbackLink
 
 DATASET: Final = "diff"
@@ -89,7 +89,7 @@ def parse_target(text: str) -> Target:
             f"'{shown}' is not REGION=URL#TABLE", next_step="e.g. eu=postgresql://user@host/db#public.orders"
         )
     try:
-        password = urlsplit(url).password
+        password = split_url(url).password
     except ValueError:
         raise ConfigError(f"{region}: the URL cannot be read") from None
     if password:

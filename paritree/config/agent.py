@@ -39,7 +39,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
@@ -54,6 +54,7 @@ from paritree.core.errors import ConfigError
 from paritree.core.limits import SHARD_ROWS, SNAPSHOT_S_MAX
 from paritree.core.profile import Binding
 from paritree.core.spiffe import is_segment
+from paritree.core.urls import split_url
 
 EXECUTORS = ("serial", "threads", "dask")
 _SECRET_PARAMETERS = ("password", "passwd", "pwd", "sslpassword")
@@ -61,7 +62,7 @@ _SECRET_PARAMETERS = ("password", "passwd", "pwd", "sslpassword")
 
 def _without_password(url: str) -> str:
     try:
-        parts = urlsplit(url)
+        parts = split_url(url)
         parameters = {name.lower() for name in parse_qs(parts.query, keep_blank_values=True)}
         inside = parts.password is not None or any(name in parameters for name in _SECRET_PARAMETERS)
     except ValueError:

@@ -57,6 +57,7 @@ def test_options_win_over_the_query() -> None:
         ("cassandra://db/shop", {"page_rows": "1e3"}, "page_rows='1e3'"),
         ("cassandra://db/shop", {"timeout_s": "never"}, "timeout_s='never'"),
         ("cassandra://db:x/shop", {}, "'db:x' is not a Cassandra host"),
+        ("cassandra://db,[::1/shop", {}, "the Cassandra URL cannot be read"),
         ("cassandra:///shop", {}, "'' is not a Cassandra host"),
         ("cassandra://db,/shop", {}, "'' is not a Cassandra host"),
         ("cassandra://db/1shop", {}, "'1shop' is not a keyspace name"),

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import ctypes
 import fcntl
 import json
 import os
@@ -30,9 +29,7 @@ if TYPE_CHECKING:
 VERSION: Final = "5.0.5"
 FETCH_S_MAX: Final = 900
 START_S_MAX: Final = 180
-TRIES_MAX: Final = 2
 """Cassandra answers CQL after 9-25 s on two idle cores; busy ones take several times that."""
-_PR_SET_PDEATHSIG: Final = 1
 HEAP: Final = os.environ.get("PARITREE_CASSANDRA_HEAP", "768m")
 POM: Final = f"""\
 <project>
@@ -141,13 +138,12 @@ class CassandraServer:
     directory: Path = field(init=False)
     process: subprocess.Popen[bytes] | None = field(init=False, default=None)
     ready: bool = field(init=False, default=False)
-    _tries: int = field(init=False, default=0)
 
     def launch(self) -> Self:
         """Start the daemon and return at once, so that several nodes can start side by side."""
         from servers.ports import free_ports
+        from servers.prefixes import with_parent
 
-        self._tries += 1
         jars = fetch()
         ports = free_ports(self.host, 3)
         self.port, self.storage_port = self.port or ports[0], self.storage_port or ports[1]
@@ -158,11 +154,10 @@ class CassandraServer:
         )  # JSON is YAML
         with open(self.directory / "server.log", "wb") as log:
             self.process = subprocess.Popen(
-                self._command(jars),
+                [*with_parent(signal.SIGKILL), *self._command(jars)],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
-                preexec_fn=_die_with_parent,
             )
         return self
 
@@ -228,9 +223,6 @@ class CassandraServer:
         end = time.monotonic() + START_S_MAX
         while True:
             if self.process is None or self.process.poll() is not None:
-                if self._tries < TRIES_MAX and not self.log():  # ended before it said a word: seen once, at a load of 9
-                    self.launch()
-                    continue
                 code = None if self.process is None else self.process.returncode
                 raise RuntimeError(f"Cassandra ended with {code} while starting:\n{self.log()}")
             if time.monotonic() > end:
@@ -317,11 +309,6 @@ def settled(server: CassandraServer, nodes: int, wait_s: float = 90.0) -> None:
             return
         time.sleep(0.5)
     raise TimeoutError(f"{server.url} does not know a ring of {nodes} nodes with one schema: {known}")
-
-
-def _die_with_parent() -> None:
-    """Runs in the child: the kernel kills the server when the process that started it dies."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def main() -> None:

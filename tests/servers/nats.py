@@ -20,7 +20,7 @@ from typing import Any, Self
 
 import nats
 from servers.ports import HOST, free_port
-from servers.postgresql import stop_with_parent
+from servers.prefixes import with_parent
 
 START_S_MAX = 20.0
 
@@ -42,12 +42,10 @@ class NatsServer:
     def start(self) -> None:
         """Start it; returns when it accepts connections. Streams of an earlier start are there again."""
         program = shutil.which("nats-server") or "/usr/sbin/nats-server"
-        command = [program, "-a", HOST, "-p", str(self.port), *self.arguments]
+        command = [*with_parent(signal.SIGINT), program, "-a", HOST, "-p", str(self.port), *self.arguments]
         command += ["-js", "-sd", str(self.directory)] if self.jetstream else []
         with (self.directory / "log").open("ab") as log:
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=stop_with_parent
-            )
+            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         until = time.monotonic() + START_S_MAX
         while time.monotonic() < until and self._process.poll() is None:
             try:
@@ -55,7 +53,8 @@ class NatsServer:
                 return
             except OSError:
                 time.sleep(0.02)
-        raise RuntimeError(f"nats-server does not start: {(self.directory / 'log').read_text()[-2_000:]}")
+        said = (self.directory / "log").read_text(errors="replace")[-2_000:]
+        raise RuntimeError(f"nats-server does not start (it ended with {self._process.poll()}): {said}")
 
     def stop(self) -> None:
         """Stop it; its streams stay."""

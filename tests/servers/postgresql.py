@@ -7,9 +7,7 @@ by the process id that was started, and by the kernel when the starting process 
 
 from __future__ import annotations
 
-import ctypes
 import os
-import pwd
 import shutil
 import signal
 import subprocess
@@ -19,7 +17,7 @@ import time
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import psycopg
 from psycopg import sql
@@ -40,7 +38,6 @@ SETTINGS: Mapping[str, str] = {
     "timezone": "UTC",
     "log_min_messages": "warning",
 }
-_PR_SET_PDEATHSIG = 1
 
 
 def binaries() -> Path:
@@ -52,11 +49,6 @@ def binaries() -> Path:
     if found is None:
         raise RuntimeError("no PostgreSQL server found: apt-get install postgresql")
     return Path(found).resolve().parent
-
-
-def stop_with_parent() -> None:
-    """Ask the kernel to stop the server (fast shutdown) when the thread that started it ends."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
 
 
 class PostgresqlServer:
@@ -72,19 +64,12 @@ class PostgresqlServer:
         self._process: subprocess.Popen[bytes] | None = None
 
     @cached_property
-    def _owner(self) -> dict[str, Any]:
-        """Arguments of Popen that make the process run as a user that PostgreSQL accepts."""
-        if os.geteuid() != 0:
-            return {}
-        user = pwd.getpwnam("postgres")
-        return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
-
-    @cached_property
     def directory(self) -> Path:
         """The temporary directory: ``data`` (the cluster) and ``log``."""
+        from servers.prefixes import give
+
         path = Path(tempfile.mkdtemp(prefix="paritree-postgresql-"))
-        if self._owner:
-            os.chown(path, self._owner["user"], self._owner["group"])
+        give(path)
         return path
 
     @property
@@ -97,13 +82,7 @@ class PostgresqlServer:
         """Make the cluster and start the server; returns when it accepts connections."""
         data = self.directory / "data"
         command = [str(binaries() / "initdb"), "-D", str(data), "-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8"]
-        subprocess.run(
-            [*command, "-A", "trust", "--no-sync"],
-            check=True,
-            cwd=self.directory,
-            stdout=subprocess.DEVNULL,
-            **self._owner,
-        )
+        self._run([*command, "-A", "trust", "--no-sync"])
         if self.hba is not None:
             (data / "pg_hba.conf").write_text(self.hba)
         self.resume()
@@ -111,26 +90,29 @@ class PostgresqlServer:
     def start_as_standby_of(self, primary: PostgresqlServer) -> None:
         """Copy another server's cluster and start as its hot standby (streaming)."""
         command = [str(binaries() / "pg_basebackup"), "-D", str(self.directory / "data"), "-d", primary.url()]
-        subprocess.run(
-            [*command, "-R", "--checkpoint=fast", "--no-sync"], check=True, cwd=self.directory, **self._owner
-        )
+        self._run([*command, "-R", "--checkpoint=fast", "--no-sync"])
         self.resume()
+
+    def _run(self, command: list[str]) -> None:
+        from servers.prefixes import as_owner
+
+        subprocess.run([*as_owner(), *command], check=True, cwd=self.directory, stdout=subprocess.DEVNULL)
 
     def resume(self) -> None:
         """Start the server on its cluster, on a new port the first time and on the same one later."""
         from servers.ports import free_port
+        from servers.prefixes import as_owner, with_parent
 
         self.port = self.port or free_port()
+        prefix = (*as_owner(), *with_parent(signal.SIGINT))  # in this order: a change of user clears the request
         options = [f"-c{name}={value}" for name, value in {**self.settings, "port": str(self.port)}.items()]
         with (self.directory / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [binaries() / "postgres", "-D", self.directory / "data", *options],
+                [*prefix, binaries() / "postgres", "-D", self.directory / "data", *options],
                 cwd=self.directory,
                 stdout=log,
                 stderr=log,
-                preexec_fn=stop_with_parent,
                 start_new_session=True,
-                **self._owner,
             )
         self._wait_until_ready()
 
@@ -141,10 +123,10 @@ class PostgresqlServer:
                 with psycopg.connect(self.url(), connect_timeout=2):
                     return
             except psycopg.OperationalError as error:
-                ended = self._process is not None and self._process.poll() is not None
-                if ended or time.monotonic() > deadline:
+                code = None if self._process is None else self._process.poll()
+                if code is not None or time.monotonic() > deadline:
                     log = (self.directory / "log").read_text(errors="replace")[-2000:]
-                    raise RuntimeError(f"PostgreSQL did not start: {error}\n{log}") from error
+                    raise RuntimeError(f"PostgreSQL did not start (it ended with {code}): {error}\n{log}") from error
                 time.sleep(0.05)
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:

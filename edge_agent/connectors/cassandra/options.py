@@ -6,13 +6,14 @@ import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote
 
 from cassandra import ConsistencyLevel
 
 from edge_agent.connectors.cassandra.identifiers import identifier
 from edge_agent.connectors.contract import BATCH_ROWS, Source
 from paritree.core.errors import ConfigError
+from paritree.core.urls import split_url
 
 PORT: Final = 9042
 CONSISTENCIES: Final = ("ONE", "TWO", "THREE", "QUORUM", "ALL", "LOCAL_QUORUM", "LOCAL_ONE")
@@ -25,6 +26,7 @@ PAGE_ROWS: Final = 5_000
 TIMEOUT_S: Final = 30.0
 """One page: three times the server's default range_request_timeout of 10 s."""
 ATTEMPTS: Final = 4
+WRITE: Final = "write cassandra://host:port,host:port/keyspace"
 KNOWN: Final = (
     "consistency",
     "dc",
@@ -76,7 +78,7 @@ class Settings:
 
 def read(source: Source) -> Settings:
     """The settings of a source; its options win over the URL's query. Raises ConfigError."""
-    parts = urlsplit(source.url)
+    parts = _parts(source)
     user, separator, hosts = parts.netloc.rpartition("@")
     if ":" in user:
         raise ConfigError(
@@ -118,10 +120,17 @@ def through(source: Source, local_port: Callable[[str, int], int]) -> Source:
             next_step="write one host into the URL, or remove ssh from this connection",
         )
     ((host, port),) = settings.hosts
-    parts = urlsplit(source.url)
+    parts = _parts(source)
     user, separator, _ = parts.netloc.rpartition("@")
     local = f"{user}{separator}127.0.0.1:{local_port(host, port)}"
     return replace(source, url=parts._replace(netloc=local).geturl(), options={**source.options, "tunnel_to": host})
+
+
+def _parts(source: Source) -> SplitResult:
+    try:
+        return split_url(source.url)
+    except ValueError:  # not repeated: somebody may have written a password into it
+        raise ConfigError("the Cassandra URL cannot be read", next_step=WRITE) from None
 
 
 def _host(text: str) -> tuple[str, int]:
@@ -130,9 +139,7 @@ def _host(text: str) -> tuple[str, int]:
         host, port = text, str(PORT)
     host = host.removeprefix("[").removesuffix("]")
     if not host or not port.isdecimal() or not 0 < int(port) < 65_536:
-        raise ConfigError(
-            f"'{text}' is not a Cassandra host", next_step="write cassandra://host:port,host:port/keyspace"
-        )
+        raise ConfigError(f"'{text}' is not a Cassandra host", next_step=WRITE)
     return host, int(port)
 
 
