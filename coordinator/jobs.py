@@ -51,7 +51,7 @@ class SweepRunner(Protocol):
         bucket: bytes = b"",
         freshness: Freshness = ANY_AGE,
     ) -> dict[str, Any]:
-        """The report of DESIGN.md section 15, with one more key, ``stored``, which is taken out before anyone sees it:
+        """The report (``core/manifest``), with one more key, ``stored``, which is taken out before anyone sees it:
 
         ``{"findings": [every finding in the report's form], "traffic": [Traffic, …]}``. What the regions' policies do
         not let leave is in neither. ``lag_max_s`` None means the dataset's own; ``purpose`` "" that no clear keys are

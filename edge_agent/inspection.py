@@ -116,7 +116,7 @@ def verify(place: Place) -> dict[str, Any]:
     return {"dataset": place.dataset, **found, "faults": [*faults, *known]}
 
 
-def rebuild(config: AgentConfig, dataset: str, progress: Callable[[Progress], None] = lambda _: None) -> dict[str, Any]:
+def rebuild(config: AgentConfig, dataset: str, progress: Callable[[Progress], None]) -> dict[str, Any]:
     """Scan the dataset's table and make that the index. Raises ConfigError, also while an agent has it; SourceError."""
     began = time.monotonic()
     copies = copies_of(config)

@@ -200,10 +200,10 @@ def discard(folder: Path) -> None:
         folder.rmdir()
 
 
-def of_use(folder: Path, now: float | None = None) -> bool:
+def of_use(folder: Path) -> bool:
     """Whether a sweep's folder is worth keeping over a restart."""
     try:
-        age = (time.time() if now is None else now) - (folder / NAME).stat().st_mtime
+        age = time.time() - (folder / NAME).stat().st_mtime
     except OSError:
         return False
     return age < KEPT_S

@@ -35,5 +35,5 @@ def _restore(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def exit_code(number: signal.Signals) -> int:
-    """0 for being told to stop, 130 for Ctrl-C (DESIGN.md section 9)."""
+    """0 for being told to stop, 130 for Ctrl-C."""
     return 130 if number is signal.SIGINT else 0

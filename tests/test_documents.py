@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -37,6 +39,22 @@ def test_readme_names_every_subcommand_it_mentions_truly() -> None:
         command = load(name.strip("`").split()[1])
         known = set(getattr(command, "commands", {}))
         assert set(re.findall(r"`(\w+)`", said)) <= known
+
+
+def test_nothing_leads_to_what_is_not_in_the_repository() -> None:
+    said = re.compile(r"DESIGN\.md")
+    listed = subprocess.run(
+        ["git", "ls-files", "*.py", "*.md", "*.proto"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    files = [ROOT / name for name in listed.stdout.split()]
+    assert len(files) > 100
+    assert [path for path in files if said.search(path.read_text())] == []
+
+
+def test_readme_names_every_task() -> None:
+    tasks = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["poe"]["tasks"]
+    listed = README.split("`poe` lists the single tasks:", 1)[1].split(".", 1)[0]
+    assert set(re.findall(r"`(\w+)`", listed)) == set(tasks)
 
 
 def test_readme_has_every_exit_code() -> None:

@@ -34,8 +34,6 @@ OPEN = (SweepState.QUEUED, SweepState.RUNNING)
 """States in the table of a sweep that has not ended."""
 AGAIN = (SweepState.FAILED, SweepState.INTERRUPTED)
 """States from which the same job id starts the sweep anew."""
-ENDED = (SweepState.FINISHED, SweepState.CANCELLED)
-"""States with a report."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +51,7 @@ class NewSweep:
 
 @dataclass(frozen=True, slots=True)
 class SweepRow:
-    """A sweep as the store has it; ``report`` is the JSON report of DESIGN.md section 15, None until finished."""
+    """A sweep as the store has it; ``report`` is that of ``core/manifest``, None until finished."""
 
     id: str
     job_id: str
@@ -106,7 +104,7 @@ class AgentRow:
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """Bytes of one class in one round of one region, counted from the region's side."""
+    """Bytes of one class of one region in a whole sweep (``round`` is 0), counted from the region's side."""
 
     region: str
     round: int

@@ -43,9 +43,9 @@ def read(source: Source, known: frozenset[str] = frozenset()) -> LocalPath:
     return LocalPath(unquote(parts.path), options)
 
 
-def one_file(source: Source, known: frozenset[str] = frozenset()) -> LocalPath:
+def one_file(source: Source) -> LocalPath:
     """As :func:`read`, for a URL that names one existing file."""
-    local = read(source, known)
+    local = read(source)
     return LocalPath(_chosen(source.url, local.path, lambda path: os.path.isfile(path)), local.options)
 
 

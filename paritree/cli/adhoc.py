@@ -40,7 +40,8 @@ PLAIN_ROWS: Final = 20_000
 PROCESS_ROWS: Final = 2_000_000
 """Above this many rows in all, columns without a kernel are worth worker processes; starting them costs seconds."""
 PLAIN_TYPES: Final = frozenset({"json", "inet", "list", "set", "map", "struct"})
-"""Types whose values become Python objects, one thread at a time; all others are digested outside Python's lock."""
+"""Types whose values become Python objects, one thread at a time; all others, but times
+that are text, are digested outside Python's lock."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,10 +75,10 @@ def unfollow(
     config: AgentFile = Path("agent.toml"),
     as_json: JsonFlag = False,
 ) -> None:
-    """Drop the replication slot and the publication by which this agent follows a dataset's changes.
+    """Drop what this agent follows a dataset's changes by: slot and publication, or the consumer of its topic.
 
-    Do it when [refresh.DATASET] is taken out of the agent's file: a slot that nobody reads makes the server keep its
-    log. While the dataset is still followed, the next sweep scans its table and makes both anew.
+    Do it before [refresh.DATASET] is taken out of the agent's file: a slot that nobody reads makes the server keep its
+    log. While the dataset is still followed, the next sweep scans its table and makes them anew.
     """
     from edge_agent.unfollow import unfollow as drop
 

@@ -50,10 +50,22 @@ def verify(datasets: Datasets = None, config: AgentFile = Path("agent.toml"), as
 def rebuild(datasets: Datasets = None, config: AgentFile = Path("agent.toml"), as_json: JsonFlag = False) -> None:
     """Scan the tables and make their indexes anew; the agent must not run meanwhile."""
     from edge_agent import inspection
+    from paritree.cli.progress import shown_progress
+    from paritree.core.messages import Progress
+    from paritree.wire.control import SweepProgress
 
     loaded = load_agent(config)
     names = [place.dataset for place in inspection.places(loaded, datasets or [])]
-    found = [inspection.rebuild(loaded, name) for name in names]
+    with shown_progress() as show_progress:
+
+        def rebuilt(name: str) -> dict[str, Any]:
+            def on_progress(progress: Progress) -> None:
+                done = progress.shards_done, progress.shards_total, progress.rows
+                show_progress(SweepProgress(name, "scan", *done))
+
+            return inspection.rebuild(loaded, name, on_progress)
+
+        found = [rebuilt(name) for name in names]
     show({"rebuilt": 1, "indexes": found}, _rebuild_lines, as_json=as_json)
 
 

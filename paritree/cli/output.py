@@ -3,9 +3,8 @@
 With ``--json``, stdout has exactly one JSON document: the result, or ``{"error": …}``. Progress is a bar on a terminal
 and a plain line now and then elsewhere, always on stderr.
 
-Exit codes (DESIGN.md section 9): 0 equal or done, 1 different, 2 the caller's own flags or files, 3 unknown or
-unsettled, 4 broken evidence, 130 interrupted. Ours besides: 70 an error of paritree itself (``EX_SOFTWARE`` of
-sysexits.h), 141 nobody reads the output any more (128 + SIGPIPE).
+Exit codes: 0 equal or done, 1 different, 2 the caller's own flags or files, 3 unknown or unsettled, 130 interrupted, 70
+an error of paritree itself (``EX_SOFTWARE`` of sysexits.h), 141 nobody reads the output any more (128 + SIGPIPE).
 """
 
 from __future__ import annotations
@@ -28,6 +27,7 @@ EXIT_DIFFERENT: Final = 1
 EXIT_CONFIG: Final = 2
 EXIT_UNKNOWN: Final = 3
 EXIT_EVIDENCE: Final = 4
+"""Broken evidence: kept free for signed reports; nothing returns it yet."""
 EXIT_INTERNAL: Final = 70
 EXIT_INTERRUPTED: Final = 130
 EXIT_PIPE: Final = 141

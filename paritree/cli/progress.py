@@ -30,11 +30,9 @@ class Progressed(Protocol):
 
 
 @contextmanager
-def shown_progress(quiet: bool = False) -> Iterator[Callable[[Progressed], None]]:
+def shown_progress() -> Iterator[Callable[[Progressed], None]]:
     """A function that shows progress until the block ends."""
-    if quiet:
-        yield lambda _: None
-    elif sys.stderr.isatty():
+    if sys.stderr.isatty():
         with _bars() as update:
             yield update
     else:

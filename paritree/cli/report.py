@@ -169,8 +169,6 @@ def _columns(columns: Mapping[str, Any]) -> Iterator[str]:
         yield "  " + printable(f"ignored: {', '.join(ignored)}")
     if tolerance := columns.get("tolerance"):
         yield "  " + printable(f"tolerance: {', '.join(f'{name} {text}' for name, text in tolerance.items())}")
-    for left_out in columns.get("not_compared", ()):
-        yield "  " + printable(f"not compared: {left_out['column']} ({left_out['reason']})")
 
 
 def _summary(summary: Mapping[str, Any]) -> str:

@@ -85,7 +85,7 @@ def sweep(
     A sweep that was begun is steered by its id, also while nobody follows it: paritree sweep pause|resume|cancel ID.
 
     Exit codes: 0 equal, 1 different, 2 a mistake in flags or files, 3 something could not be compared or kept changing,
-    4 broken evidence, 130 interrupted (the sweep goes on at the coordinator).
+    130 interrupted (the sweep goes on at the coordinator).
     """
     names = datasets or []
     if every == bool(names):

@@ -18,14 +18,13 @@ from paritree.cli.client import (
     client_config,
     patiently,
 )
-from paritree.cli.output import EXIT_UNKNOWN, JsonFlag, command_app, note, show, worst
+from paritree.cli.output import EXIT_UNKNOWN, VERDICT_CODES, JsonFlag, command_app, note, show, worst
 from paritree.cli.standing import watch_lines
 from paritree.config.coordinator import ClientConfig
 from paritree.core.errors import ConfigError
 
 POLL_S: Final = 1.0
 """Between two questions to the coordinator; a window is no shorter."""
-_CODES: Final = {"equal": 0, "different": 1}
 app = command_app("Follow how far a dataset is verified, window after window.")
 
 
@@ -54,7 +53,7 @@ def watch(
     3 a window was not verified; 2 a mistake in flags or files, 130 interrupted.
     """
     seen, document = asyncio.run(_followed(client_config(config, address, cert, key, ca), dataset, windows, every))
-    codes = [_CODES[one["verdict"]] if one["verified"] else EXIT_UNKNOWN for one in seen]
+    codes = [VERDICT_CODES[one["verdict"]] if one["verified"] else EXIT_UNKNOWN for one in seen]
     show({**document, "followed": seen}, _lines, as_json=as_json)
     raise typer.Exit(worst(codes or [EXIT_UNKNOWN]))
 

@@ -184,7 +184,8 @@ class Connection(Bastioned):
     password: SecretSpec | None = None
     """The password of the URL's user."""
     options: Mapping[str, str] = {}
-    """What the engine's connector understands beside the URL; see its documentation."""
+    """What the engine's connector understands beside the URL: ``connectors/postgresql/session.py``,
+    ``cassandra/options.py`` and ``files/csvtext.py`` list theirs."""
     throttle: ThrottleConfig | None = None
     """What is different for this source from the agent's ``[throttle]``."""
 
@@ -253,7 +254,7 @@ class AgentConfig(FileSettings):
     master_key: SecretSpec
     """Where the master key is that all regions share and the coordinator does not have (64 hex digits)."""
     spool: ConfigPath
-    """A folder on local disk for indexes and the token book; readable by this user only."""
+    """A folder on local disk, readable by this user only: indexes, runs, the token book, dead letters, keys."""
     coordinator: CoordinatorLink
     """How the agent reaches the coordinator."""
     connections: Mapping[str, Connection]

@@ -19,7 +19,7 @@ from paritree.core.profile import EMPTY_COLLECTIONS, WHOLE_ROW, Binding, BoundCo
 from paritree.core.types import LogicalType, parse_type
 
 LAG_MAX_S: Final = 2.0
-"""Seconds between two looks at a suspect, unless the dataset says otherwise (DESIGN.md section 9)."""
+"""Seconds between two looks at a suspect, unless the dataset says otherwise."""
 CRITICALITIES: Final = ("low", "normal", "high")
 REGION_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}\Z")
 """A region is a path segment of the agent's SPIFFE URI, so it has only what such a segment may have."""

@@ -136,10 +136,6 @@ class Section:
             raise self.error(f"'{key}' is missing", next_step=f"add {example}")
         return value
 
-    def flag(self, key: str) -> bool:
-        """true or false; false where absent."""
-        return bool(self._typed(key, bool))
-
     def seconds(self, key: str) -> float | None:
         """A finite number of seconds from 0, or None."""
         value = self.values.get(key)

@@ -1,4 +1,4 @@
-"""A profile from catalogues: what ad hoc ``diff`` compares and what ``init`` writes (DESIGN.md section 4).
+"""A profile from catalogues: what ad hoc ``diff`` compares and what ``init`` writes.
 
 Nothing is guessed and nothing dropped silently: where the catalogues do not decide, one ConfigError lists every
 mistake of every column with the flag or line that decides it.

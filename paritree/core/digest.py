@@ -1,4 +1,4 @@
-"""Keyed digests: what leaves a region instead of keys and values (DESIGN.md section 6)."""
+"""Keyed digests: what leaves a region instead of keys and values."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ class Tally:
 
     @property
     def by_class(self) -> dict[ByteClass, int]:
-        """Both ways together, every class named: the ``bytes`` of the report (DESIGN.md section 15)."""
+        """Both ways together, every class named: the ``bytes`` of the report."""
         return {kind: self.sent.get(kind, 0) + self.received.get(kind, 0) for kind in ByteClass}
 
     def __add__(self, other: Tally) -> Tally:

@@ -1,4 +1,4 @@
-"""Findings and verdicts: what a sweep concludes, and never more than it knows (DESIGN.md section 9)."""
+"""Findings and verdicts: what a sweep concludes, and never more than it knows."""
 
 from __future__ import annotations
 
@@ -26,14 +26,6 @@ class Verdict(StrEnum):
     UNKNOWN = "unknown"
     UNSETTLED = "unsettled"
     EQUAL = "equal"
-
-
-EXIT_CODES: Mapping[Verdict, int] = {
-    Verdict.DIFFERENT: 1,
-    Verdict.UNKNOWN: 3,
-    Verdict.UNSETTLED: 3,
-    Verdict.EQUAL: 0,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +184,6 @@ class ReportContext:
     limit: int
     clear: Mapping[bytes, Mapping[str, Any]] = field(default_factory=dict)
     notes: Sequence[str] = ()
-    not_compared: Mapping[str, str] = field(default_factory=dict)
     tolerance: Mapping[str, str] = field(default_factory=dict)
     scope: str = ""
     bucket: bytes = b""
@@ -200,7 +191,7 @@ class ReportContext:
 
 
 def report(conclusion: Conclusion, context: ReportContext) -> dict[str, Any]:
-    """The JSON report of DESIGN.md section 15: a stable contract, more fields may be added."""
+    """The JSON report: a stable contract of version REPORT_VERSION, to which fields may be added."""
     findings = conclusion.findings
     missing = Counter(region for f in findings if f.kind is not Kind.DUPLICATE for region in f.missing_in)
     duplicate = {f.name: f.ready.duplicate_keys for f in context.facts if f.ready and f.ready.duplicate_keys}
@@ -225,7 +216,7 @@ def report(conclusion: Conclusion, context: ReportContext) -> dict[str, Any]:
         "columns": {
             "compared": list(context.compared_columns),
             "ignored": list(context.ignored_columns),
-            "not_compared": [{"column": c, "reason": r} for c, r in context.not_compared.items()],
+            "not_compared": [],  # what cannot be is refused before a sweep, or ignored because somebody said so
             "tolerance": dict(context.tolerance),
         },
         "summary": {

@@ -39,7 +39,7 @@ PROTOCOL_VERSION = 3
 
 
 class ByteClass(StrEnum):
-    """The classes in which every byte on the stream is counted (DESIGN.md section 15)."""
+    """The classes in which every byte on the stream is counted."""
 
     CONTROL = "control"
     NODES = "nodes"

@@ -26,9 +26,9 @@ from paritree.core.leaves import U64
 
 I16 = NDArray[np.int16]
 TABLES: Final = 4
-"""Three tables need 6 % fewer cells at many differences, but fail now and then at few (research: four never did)."""
+"""Three tables need 6 % fewer cells at many differences, but fail now and then at few; four never did in trials."""
 PROBE_CELLS: Final = 96
-"""Cells a table of the probe: 10.75 KiB that alone decode about 250 differences and fit the first TCP window."""
+"""Cells a table of the probe: 10.5 KiB that alone decode about 250 differences and fit the first TCP window."""
 WORDS: Final = 3
 """Words of a cell: S1, S2, S3."""
 CELL_BYTES: Final = 8 * WORDS

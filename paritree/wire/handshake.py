@@ -1,7 +1,7 @@
 """The TLS handshake with the coordinator, of our own instead of gRPC's.
 
 gRPC says "failed to connect" for whatever is wrong with a certificate, takes a common name for a host name and a
-certificate without a purpose for a server's. So a dial demands what DESIGN.md section 10 says of the coordinator's
+certificate without a purpose for a server's. So a dial demands what PROTOCOL says of the coordinator's
 certificate, waits for the coordinator's answer to ours, and names the cause when either is refused. What was checked
 is the connection that is used: ``channel`` hands it to gRPC.
 """

@@ -46,7 +46,7 @@ from paritree.wire.loopback import LoopbackLink
 
 HEAD = ["d", "rounds", "form", "search", "details", "together", "binary tree", "rounds", "24 bytes a row", "reladiff"]
 LIMITS = {0: 16_384, 100: 65_536, 10_000: 800_000}
-"""Bytes of the region with most by differing keys, from a million rows on: DESIGN.md section 18."""
+"""Bytes of the region with most by differing keys, from a million rows on, as PROTOCOL promises them."""
 
 
 def moved(tally: Tally) -> int:

@@ -103,6 +103,7 @@ def test_people_get_lines(agent: Agent) -> None:
         done = CliRunner().invoke(app, ["index", command, "--config", f"{agent.folder}/agent.toml"])
         assert done.exit_code == 0
         assert text in done.stdout
+        assert ("orders: scan 3/3 shards" in done.stderr) == (command == "rebuild"), "progress is told"
 
 
 def test_a_flipped_byte_is_found_remembered_and_rebuilt(agent: Agent) -> None:

@@ -128,6 +128,6 @@ def test_a_load_that_cannot_be_seen_is_refused_before_any_scan(tmp_path: Path) -
     assert copies["orders"].throttle.max_rate_rows_s == 5
 
 
-def test_every_field_says_its_unit_and_default() -> None:
+def test_every_field_is_described() -> None:
     for name, field in ThrottleConfig.model_fields.items():
         assert field.description, name

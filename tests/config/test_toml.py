@@ -54,7 +54,6 @@ def test_readers_refuse_other_kinds(tmp_path: Path) -> None:
     for read, message in (
         (lambda: top.text("n"), r"n: must be text, not a whole number"),
         (lambda: top.text("e"), r"e: is empty"),
-        (lambda: top.flag("t"), r"t: must be true or false, not text"),
         (lambda: top.texts("l"), r"l: 'a' is named twice"),
         (lambda: top.texts("m"), r"m: must be a list of names"),
         (lambda: top.seconds("f"), r"f: must be a finite number"),

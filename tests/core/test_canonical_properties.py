@@ -150,7 +150,7 @@ def number(node: Any) -> Fraction | str:
 
 @given(st.data())
 def test_msgpack_reads_the_value_back(data: st.DataObject) -> None:
-    """By the type table of DESIGN.md section 5, with nothing of ours but the bytes."""
+    """By the tables of CANONICAL, with nothing of ours but the bytes."""
     name = data.draw(st.sampled_from(PRIMITIVES))
     kind = LogicalType(name)
     value = data.draw(values(kind))

@@ -1,4 +1,4 @@
-"""Golden vectors: the shared file and our own pass; every mutation of either is caught and named."""
+"""Golden vectors, of an independent implementation and our own, pass; every mutation of either is caught and named."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from paritree.core.conformance import Outcome, check, not_checked
 from paritree.core.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
-SHARED = ROOT.parent / "shared" / "vectors" / "canonical-v1.json"
-EXTRA = ROOT / "tests" / "vectors" / "canonical-v1-extra.json"
+FOREIGN = ROOT / "tests" / "vectors" / "canonical-v1.json"
+EXTRA = FOREIGN.with_name("canonical-v1-extra.json")
+SOURCE = ROOT.parent / "shared" / "vectors" / FOREIGN.name
+"""What FOREIGN is a copy of, where it is at hand."""
 
 
 def load(path: Path) -> Any:
@@ -26,7 +28,7 @@ def failed(document: Any) -> list[Outcome]:
     return [outcome for outcome in check(document) if not outcome.passed]
 
 
-@pytest.mark.parametrize("path", [SHARED, EXTRA], ids=["shared", "extra"])
+@pytest.mark.parametrize("path", [FOREIGN, EXTRA], ids=["foreign", "extra"])
 def test_golden_vectors_pass(path: Path) -> None:
     document = load(path)
     outcomes = list(check(document))
@@ -36,6 +38,11 @@ def test_golden_vectors_pass(path: Path) -> None:
     digests = sum(5 + len(case["column_digests"]) for case in cases)
     values = len(document["values"]) + sum("shifted" in item for item in document["values"])
     assert len(outcomes) == 2 + values + digests + len(document.get("profiles", []))
+
+
+@pytest.mark.skipif(not SOURCE.exists(), reason="the original is not beside this checkout")
+def test_the_copy_is_the_original() -> None:
+    assert FOREIGN.read_bytes() == SOURCE.read_bytes()
 
 
 def places(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -68,7 +75,7 @@ def flipped(text: str) -> str:
     return text[:-1] + ("A" if text[-1] != "A" else "B") if text.isupper() else text[:-1] + f"{int(text[-1], 16) ^ 1:x}"
 
 
-@pytest.mark.parametrize("path", [SHARED, EXTRA], ids=["shared", "extra"])
+@pytest.mark.parametrize("path", [FOREIGN, EXTRA], ids=["foreign", "extra"])
 def test_every_mutated_expectation_is_caught_and_named(path: Path) -> None:
     document = load(path)
     found = list(places(document))
@@ -86,7 +93,7 @@ def test_every_mutated_expectation_is_caught_and_named(path: Path) -> None:
     assert wrong == turned
 
 
-@pytest.mark.parametrize("path", [SHARED, EXTRA], ids=["shared", "extra"])
+@pytest.mark.parametrize("path", [FOREIGN, EXTRA], ids=["foreign", "extra"])
 def test_a_dead_letter_that_should_be_a_value_and_the_reverse_are_caught(path: Path) -> None:
     document = load(path)
     for index, item in enumerate(document["values"]):
@@ -109,7 +116,7 @@ def test_a_shifted_cell_of_a_value_that_does_not_fit_is_a_mismatch() -> None:
 
 
 def test_a_changed_value_changes_the_bytes_of_its_row() -> None:
-    document = load(SHARED)
+    document = load(FOREIGN)
     document["rows"]["cases"][1]["values"]["note"] = "x"
     assert {outcome.where for outcome in failed(document)} == {
         "rows.cases[1].row_bytes",
@@ -119,7 +126,7 @@ def test_a_changed_value_changes_the_bytes_of_its_row() -> None:
 
 
 def test_a_row_that_is_a_dead_letter_is_a_mismatch() -> None:
-    document = load(SHARED)
+    document = load(FOREIGN)
     document["rows"]["cases"][0]["values"]["id"] = None
     (wrong,) = failed(document)
     assert wrong.where == "rows.cases[0].values"
@@ -166,7 +173,7 @@ def put(value: Any, *path: Any) -> Callable[[Any], None]:
     ],
 )
 def test_a_file_of_another_form_is_refused_with_the_place(change: Callable[[Any], None], named: str) -> None:
-    document = load(SHARED)
+    document = load(FOREIGN)
     change(document)
     with pytest.raises(ConfigError) as caught:
         list(check(document))
@@ -180,12 +187,12 @@ def test_what_is_no_object_is_refused(document: object) -> None:
 
 
 def test_a_section_that_is_not_known_is_named() -> None:
-    assert not_checked({**load(SHARED), "trees": []}) == ["trees"]
+    assert not_checked({**load(FOREIGN), "trees": []}) == ["trees"]
 
 
 @pytest.mark.parametrize(("kind", "value"), [("list<int>", "12"), ("map<text,text>", ["ab"]), ("duration", "abc")])
 def test_text_is_no_array(kind: str, value: object) -> None:
-    document = load(SHARED)
+    document = load(FOREIGN)
     document["values"] = [{"type": kind, "value": value, "canonical": "00"}]
     with pytest.raises(ConfigError, match=r"values\[0\]"):
         list(check(document))

@@ -1,4 +1,4 @@
-"""Keys and digests of DESIGN.md section 6, from the definitions: BLAKE2b itself stands in hashlib."""
+"""Keys and digests from the definitions of CANONICAL: BLAKE2b itself stands in hashlib."""
 
 from __future__ import annotations
 

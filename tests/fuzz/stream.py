@@ -227,7 +227,3 @@ PARSERS: Final = (
     Parser("sketches", sketches, parse_sketches, ()),
     Parser("locators", locators, parse_locators, (InvariantBroken,)),
 )
-
-
-def _ignored(_value: object) -> None:
-    """The value is right if it is one."""

@@ -17,7 +17,7 @@ from paritree.core.fast.digester import CompiledDigester
 from paritree.core.profile import Profile
 from paritree.core.types import LogicalType, parse_type
 
-VECTORS = json.loads((Path(__file__).parents[3].parent / "shared/vectors/canonical-v1.json").read_text("utf-8"))
+VECTORS = json.loads((Path(__file__).parents[2] / "vectors/canonical-v1.json").read_text("utf-8"))
 KEYS = DatasetKeys.of(bytes.fromhex(VECTORS["master_key"]), VECTORS["dataset"])
 SIMPLE = {"bool": pa.bool_(), "float": pa.float64(), "bytes": pa.binary(), "date": pa.int64(), "uuid": pa.binary(16)}
 SIMPLE |= {"duration": pa.binary(16), "time": pa.int64(), "timestamp": pa.int64(), "datetime": pa.int64()}
