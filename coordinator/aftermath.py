@@ -8,10 +8,14 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
+import structlog
+
 from coordinator.letters import DeadLetters
-from coordinator.store import NewSweep, Store, SweepRow
+from coordinator.store import Fenced, NewSweep, Store, SweepRow
 from paritree.config.datasets import Dataset
 from paritree.core.errors import ConfigError, PeerError
+
+_log = structlog.get_logger("paritree.coordinator")
 
 
 class Runner(Protocol):
@@ -33,12 +37,20 @@ class Aftermath:
     async def run(self, dataset: Dataset, regions: Sequence[str], **options: Any) -> dict[str, Any]:
         """See ``SweepRunner``; options are passed on as they are."""
         report = await self._runner.run(dataset, regions, **options)
-        row = await self._row(str(options["sweep_id"]))
-        if row is not None:
-            await self._letters.job_done(job_id=row.job_id, dataset=dataset.name)
-        if await self._has_letters(dataset.name, report):
-            await self._letters.refresh(dataset.name)
+        try:
+            await self._look_after(dataset.name, str(options["sweep_id"]), report)
+        except Fenced:
+            raise
+        except Exception as error:  # noqa: BLE001 - there is a report: what comes after it must not lose it
+            _log.error("dead letters not asked for", dataset=dataset.name, reason=f"{type(error).__name__}: {error}")
         return report
+
+    async def _look_after(self, dataset: str, sweep_id: str, report: dict[str, Any]) -> None:
+        row = await self._row(sweep_id)
+        if row is not None:
+            await self._letters.job_done(job_id=row.job_id, dataset=dataset)
+        if await self._has_letters(dataset, report):
+            await self._letters.refresh(dataset)
 
     async def failed(self, sweep_id: str, reason: str) -> None:
         """A sweep came to no report, and will not go on by itself."""

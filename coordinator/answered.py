@@ -36,7 +36,7 @@ class Answered:
         return self._answers[region, question]
 
     def forget(self, region: str) -> None:
-        """The region has another index from now on."""
+        """The region has another index from now on, or is not compared any more."""
         self._answers = {about: answer for about, answer in self._answers.items() if about[0] != region}
 
     def clear(self) -> None:

@@ -20,10 +20,12 @@ class UnheardEnds:
 
     def asked(self, sweep_id: str, body: RequestBody) -> None:
         """The region is asked this; an End counts as unheard until :meth:`heard`."""
-        if _ends(body):
-            self._sweeps[sweep_id] = None
-            while len(self._sweeps) > UNHEARD_MAX:
-                self._sweeps.popitem(last=False)
+        if not _ends(body):  # it goes on
+            self._sweeps.pop(sweep_id, None)
+            return
+        self._sweeps[sweep_id] = None
+        while len(self._sweeps) > UNHEARD_MAX:
+            self._sweeps.popitem(last=False)
 
     def heard(self, sweep_id: str, body: RequestBody) -> None:
         """The region has answered."""

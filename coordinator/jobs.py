@@ -144,6 +144,7 @@ class Jobs:
             if not await self._told(partial(self._store.resume, row.id)):
                 raise ConfigError(f"sweep {row.id} is {row.state}, not paused")
             again = await self._told(partial(self._store.sweep, row.id))
+            await self._come_to_rest(row)
             if again is not None and row.id not in self._running:
                 await self._start(again)
 
@@ -153,12 +154,18 @@ class Jobs:
             self._demand_going()
             if not await self._told(partial(self._store.cancel, row.id, operator)):
                 raise _ended(row, "cancelled")
+            await self._come_to_rest(row)
             if row.id not in self._running:
                 again = await self._told(partial(self._store.sweep, row.id))
                 if again is not None:
                     await self._start(again)
             self._running[row.id].halt.ask(_cancelled(operator))
         await self._left(row)
+
+    async def _come_to_rest(self, row: SweepRow) -> None:
+        """Wait for a run that was told to rest, and cannot be told anything else any more."""
+        if (running := self._running.get(row.id)) is not None and running.halt.rest:
+            await self._left(row)
 
     async def _left(self, row: SweepRow) -> None:
         """Wait until this process has let go of the sweep."""
@@ -175,7 +182,7 @@ class Jobs:
             async with AsyncExitStack() as turn:
                 running.note(SweepProgress("", "queued"))
                 await self._turn(turn, row, running)
-                started = await self._told(partial(self._store.start, row.id))
+                started = await self._started(row)
                 log.info("sweep started", regions=list(row.regions), operator=row.operator, resumed=started.resumed)
                 report = await self._driven(started, running)
             stored = report.pop("stored", {})
@@ -207,6 +214,16 @@ class Jobs:
             raise
         finally:
             del self._running[row.id]
+
+    async def _started(self, row: SweepRow) -> SweepRow:
+        """It begins to run. Raises Rested where it was paused in this moment."""
+        try:
+            return await self._told(partial(self._store.start, row.id))  # type: ignore[no-any-return]
+        except InvariantBroken:
+            now = await self._told(partial(self._store.sweep, row.id))
+            if now is None or now.paused_by is None:
+                raise
+            raise Rested(f"paused by {now.paused_by}") from None
 
     async def _turn(self, turn: AsyncExitStack, row: SweepRow, running: Running) -> None:
         """Wait for the sweep's turn; one that shall end needs none. Raises Rested."""

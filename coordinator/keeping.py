@@ -54,12 +54,14 @@ class Keeper:
                 renewed_at = began
                 if began - looked_at >= TAKE_UP_S:
                     looked_at = began
-                    await self._jobs.take_up()
+                    async with asyncio.timeout(self._lease_s / RENEWALS):
+                        await self._jobs.take_up()
             except Fenced:
                 raise
             except (SourceError, TimeoutError) as error:
                 _log.error("lease not renewed", reason=str(error) or "no answer in time")
                 if self._clock() - renewed_at >= self._lease_s:
+                    self._store.abandon()  # or threads that wait for it would keep the process from ending
                     raise SourceError(
                         f"the store could not be reached for {self._lease_s:g} s: another coordinator may have it",
                         next_step="start the coordinator again when the store is back; its sweeps go on",

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import structlog
 
+from coordinator import asking
 from coordinator.store import Store
 from coordinator.store.letters import OWN, LetterRow
 from paritree.config.toml import near
@@ -163,7 +164,7 @@ class DeadLetters:
         errors: dict[str, str] = {}
 
         async def one(link: RegionLink) -> None:
-            offered = [offer.dataset for offer in link.hello.datasets]
+            offered = [offer.dataset for offer in link.hello.datasets if offer.dataset in self._datasets]
             for name in [dataset] if dataset else [*offered, ""]:
                 try:
                     if name in offered or not name:
@@ -184,17 +185,25 @@ class DeadLetters:
     async def _ask(self, link: RegionLink, ask: AskLetters) -> Letters:
         sweep_id = f"dlq-{uuid.uuid4().hex}"
         parts: list[Letters] = []
+        told = 0
+        most_s = asking.SCAN_S_MAX if ask.action is LetterAction.REPLAY else asking.ANSWER_S_MAX
         try:
-            async with aclosing(link.ask(ask, sweep_id=sweep_id, timeout_s=self._timeout_s)) as answers:
+            async with (
+                asyncio.timeout(most_s),
+                aclosing(link.ask(ask, sweep_id=sweep_id, timeout_s=self._timeout_s)) as answers,
+            ):
                 async for part in answers:
                     if isinstance(part, Refusal):
                         raise PeerError(part.message, retryable=part.retryable)
                     if isinstance(part, Letters):
                         parts.append(part)
+                        told += 1 + sum(map(len, (part.letters, part.cleared, part.unknown)))
                     elif not isinstance(part, Progress):
                         raise PeerError(f"region {link.region} answered something else than was asked")
-                    if sum(len(one.letters) for one in parts) > limits.LETTERS_MAX:
+                    if told > 3 * limits.LETTERS_MAX:
                         raise PeerError(f"region {link.region} tells more than {limits.LETTERS_MAX} letters")
+        except TimeoutError:
+            raise PeerError(f"region {link.region} gave no whole answer within {most_s:g} s", retryable=True) from None
         finally:
             link.ledger.forget(sweep_id)
         return Letters(

@@ -128,7 +128,9 @@ class Connection:
 
     def close_exchange(self, request: Request, *, complete: bool) -> None:
         """Nobody waits for it any more; the agent is told unless it has sent everything."""
-        self._inboxes.pop((request.sweep_id, request.exchange), None)
+        inbox = self._inboxes.pop((request.sweep_id, request.exchange), None)
+        if inbox is not None:  # a part that waits for room would hold up every other exchange of the stream
+            inbox.fail(PeerError("nobody waits for the answer any more"))
         if not complete and not self.ended.is_set() and not self.outgoing.full():
             data = codec.encode_to_agent(Cancel(request.exchange, request.sweep_id))
             self.outgoing.put_nowait((data, ByteClass.CONTROL, request.sweep_id))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import structlog
 
@@ -14,6 +14,8 @@ from paritree.core.manifest import Conclusion
 from paritree.core.messages import AskReveal, Progress, Revealed
 
 _log = structlog.get_logger("paritree.coordinator")
+DEPTH_MAX: Final = 32
+"""Of a clear key: deeper ones could be read, but not written into a report."""
 Clear = dict[bytes, dict[str, Any]]
 """Key digest -> column -> value."""
 
@@ -38,6 +40,7 @@ async def revealed(
 
 async def _revealed_by(exchanges: Exchanges, name: str, wanted: tuple[bytes, ...], purpose: str) -> Clear:
     clear: Clear = {}
+    asked = frozenset(wanted)
     for first in range(0, len(wanted), limits.KEYS_A_DETAIL_MAX):
         ask = AskReveal(wanted[first : first + limits.KEYS_A_DETAIL_MAX], purpose)
         try:
@@ -48,8 +51,34 @@ async def _revealed_by(exchanges: Exchanges, name: str, wanted: tuple[bytes, ...
         for part in parts:
             if isinstance(part, Revealed):
                 _log.info("reveal", sweep=exchanges.sweep_id, region=name, keys=len(part.keys), refused=part.refused)
-                clear.update({d: json.loads(text) for d, text in part.keys.items() if d in wanted})
+                for digest, text in part.keys.items():
+                    if digest in asked and (key := _key_of(text)) is not None:
+                        clear[digest] = key
     return clear
+
+
+def _key_of(text: str) -> dict[str, Any] | None:
+    """A clear key; None for what is none, or what no store or report could hold."""
+    try:
+        key = json.loads(text, parse_constant=_no_number)
+    except (ValueError, RecursionError):
+        return None
+    return key if isinstance(key, dict) and _depth_at_most(key, DEPTH_MAX) else None
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(name)
+
+
+def _depth_at_most(value: Any, most: int) -> bool:
+    values = [value]
+    for _ in range(most):
+        values = [inner for one in values if isinstance(one, dict | list) for inner in _inside(one)]
+    return not values
+
+
+def _inside(value: dict[str, Any] | list[Any]) -> list[Any]:
+    return list(value.values()) if isinstance(value, dict) else value
 
 
 def _unheard(_progress: Progress) -> None:

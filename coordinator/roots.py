@@ -6,10 +6,12 @@ one that cannot prove its own) is None here, never an outcome.
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Callable, Mapping
 from contextlib import aclosing
 
+from coordinator import asking
 from coordinator.asking import RegionLost
 from coordinator.exchanges import gather, not_alike
 from paritree.config.datasets import Dataset
@@ -65,13 +67,18 @@ class Roots:
         self._failed.add(asked)
         exchange = f"root-{secrets.token_hex(6)}"
         try:
-            async with aclosing(link.ask(ask, sweep_id=exchange, timeout_s=self._timeout_s)) as parts:
+            async with (
+                asyncio.timeout(asking.ANSWER_S_MAX),
+                aclosing(link.ask(ask, sweep_id=exchange, timeout_s=self._timeout_s)) as parts,
+            ):
                 async for part in parts:
                     if isinstance(part, Rooted):
                         self._failed.discard(asked)
                         return part
         except PeerError as error:
             raise RegionLost(link.region, error.message) from None
+        except TimeoutError:
+            raise RegionLost(link.region, "it shows signs of life, and no root") from None
         finally:
             link.ledger.forget(exchange)
         raise RegionLost(link.region, "it keeps no index that can be asked for its root")

@@ -27,12 +27,14 @@ from coordinator.exchanges import (
 from coordinator.halt import Rested
 from coordinator.ranging import affordable, keep, sample
 from coordinator.revealing import revealed
+from coordinator.store import Fenced
 from coordinator.viewing import View
 from paritree.core import limits
 from paritree.core.agreement import Agreement
 from paritree.core.asks import ANY_AGE, Freshness
 from paritree.core.columnplan import ColumnPlan
 from paritree.core.descent import Answer, Ask, Descent, Outcome, Round
+from paritree.core.errors import SourceError
 from paritree.core.findings import judge
 from paritree.core.ledger import Tally
 from paritree.core.looks import Looks, Wait
@@ -104,6 +106,8 @@ class Sweep:
     _ranged: RangeFinding | None = field(init=False, default=None)
     _spans: dict[str, float] = field(init=False, default_factory=dict)
     _views: dict[str, View] = field(init=False, default_factory=dict)
+    _holding: set[str] = field(init=False)
+    """Regions that may hold something of this sweep, from an earlier run of it too: those that did not refuse it."""
     _answered: Answered = field(init=False, default_factory=Answered)
     _looks: list[Looks] = field(init=False, default_factory=list)
     _found: tuple[list[Suspect], dict[str, str]] = field(init=False, default_factory=lambda: ([], {}))
@@ -111,6 +115,7 @@ class Sweep:
     def __post_init__(self) -> None:
         self._course = self.course or Course.plain(self.surroundings)
         self.facts = {name: RegionFacts(name, max_age_s=self.options.freshness.max_age_s) for name in self.regions}
+        self._holding = {name for name in self.regions if name in self.links}
         for name in self.regions:
             if name not in self.links:
                 self.facts[name].excluded = self.unreachable.get(name, "no agent of this region is connected")
@@ -126,8 +131,9 @@ class Sweep:
         except Rested:
             await self._end(keep=True)
             raise
-        except Exception:
-            await self._end()
+        except Exception as error:
+            if not (isinstance(error, Fenced) or (isinstance(error, SourceError) and error.retryable)):
+                await self._end()  # else it stays open, and what regions hold is for whoever takes it up
             raise
         finally:
             timer.cancel()
@@ -206,6 +212,7 @@ class Sweep:
     def _exclude(self, lost: RegionLost) -> None:
         _log.warning("region excluded", sweep=self.sweep_id, region=lost.region, reason=lost.message)
         self.facts[lost.region].excluded = lost.message
+        self._answered.forget(lost.region)
         if lost.failed:
             self.failed.add(lost.region)
 
@@ -223,6 +230,8 @@ class Sweep:
             self._watch_cost()
         except RegionLost as lost:
             self._exclude(lost)
+            if not lost.failed:
+                self._holding.discard(name)
         await self._commit()  # a scan may take hours: it does not wait for the other regions'
 
     async def _begin_anew(self, lost: NoIndex) -> None:
@@ -364,16 +373,7 @@ class Sweep:
             except RegionLost as lost:
                 _log.info("region did not hear the end", sweep=self.sweep_id, region=name, reason=lost.message)
 
-        await gather({name: one(name) for name in self._asked})
-
-    @property
-    def _asked(self) -> list[str]:
-        """The regions that may hold something of this sweep: all that were asked to begin and did not refuse."""
-        return [
-            name
-            for name, facts in self.facts.items()
-            if name in self.links and (facts.ready is not None or not facts.excluded or name in self.failed)
-        ]
+        await gather({name: one(name) for name in self.regions if name in self._holding})
 
     def _context(self, clear: Mapping[bytes, Mapping[str, Any]]) -> ReportContext:
         by_class: Counter[ByteClass] = Counter()

@@ -92,7 +92,7 @@ class Kept:
                 return None  # whatever its other records are
             kept._take(kind, values)
             whole = end
-        if whole < len(data):  # what follows a torn record could not be read
+        if whole < len(data) and kept.identity:  # what follows a torn record could not be read
             with suppress(OSError):
                 os.truncate(folder / NAME, whole)
         return kept if kept.identity else None

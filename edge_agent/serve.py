@@ -33,7 +33,7 @@ from paritree.config.toml import near
 from paritree.core.digest import DatasetKeys
 from paritree.core.errors import ConfigError
 from paritree.core.fast.warming import warm
-from paritree.heap import share_heaps
+from paritree.heap import return_free_memory, share_heaps
 from paritree.pki import read_master_key
 from paritree.stopping import exit_code, signals
 from paritree.tls import Role, Tls, agent_name, load_tls
@@ -46,6 +46,8 @@ TIMEOUT_OPTIONS: Final[Mapping[str, tuple[str, int]]] = {
 """Where a connector takes ``statement_timeout_s``, and the units of its option in a second."""
 SECRETS: Final = ("password", "ssh_key_passphrase")
 """The fields of a connection that point to secrets, which its source has under the same names."""
+FREED_S: Final = 30.0
+"""Between two times at which free memory goes back to the system; what comes again costs milliseconds."""
 _log = structlog.get_logger("paritree.agent")
 
 
@@ -230,6 +232,13 @@ def executor_of(config: AgentConfig) -> Callable[[], Executor]:
     return lambda: open_executor(said.kind, said.workers, dask)
 
 
+async def _stay_small() -> None:
+    """Between scans nobody has use for what a scan keeps free for itself, which is more the more ran at once."""
+    while True:
+        await asyncio.sleep(FREED_S)
+        await asyncio.to_thread(return_free_memory)
+
+
 async def _serve(
     service: Service,
     desk: LetterDesk,
@@ -245,7 +254,7 @@ async def _serve(
     stopped: asyncio.Future[signal.Signals] = asyncio.get_running_loop().create_future()
     _log.info("agent started", region=config.region, agent=config.name, datasets=len(service.hello().datasets))
     running = asyncio.create_task(session.run())
-    keeping_up = asyncio.create_task(keep_up(indexes))
+    keeping_up = asyncio.gather(keep_up(indexes), _stay_small())
     with signals(stopped):
         waiting: set[asyncio.Future[Any]] = {running, keeping_up, stopped}
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)

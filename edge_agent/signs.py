@@ -25,6 +25,7 @@ async def while_working(
 
     Without ``how_far`` there is no news, only signs of life. News are told even when the work is done meanwhile.
     """
+    work.add_done_callback(_heard)
     alive_s = min(ALIVE_S, timeout_s / 3)
     began = told_at = time.monotonic()
     told = None if how_far else _UNKNOWN
@@ -36,6 +37,12 @@ async def while_working(
         if progress != told or (now - told_at >= alive_s and not work.done()):
             told, told_at = progress, now
             yield progress
+
+
+def _heard(work: asyncio.Future[Any]) -> None:
+    """Whoever waited may be gone: how it ended is nothing to complain of then."""
+    if not work.cancelled():
+        work.exception()
 
 
 async def in_thread(parts: Iterator[ReplyBody], timeout_s: float) -> AsyncIterator[ReplyBody]:

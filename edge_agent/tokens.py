@@ -37,13 +37,14 @@ class TokenBook:
             self._add(locators)
 
     def _add(self, locators: Mapping[bytes, bytes]) -> None:
-        new = {digest: locator for digest, locator in locators.items() if digest not in self._known}
-        if not new:
-            return
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             if self._path.exists() and self._path.stat().st_size > BOOK_BYTES_MAX:
                 os.replace(self._path, self._path.with_suffix(".old"))
+                self._known.clear()  # the next time the old book goes, and they would be in none
+            new = {digest: locator for digest, locator in locators.items() if digest not in self._known}
+            if not new:
+                return
             with os.fdopen(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600), "ab+") as book:
                 _cut_torn_line(book)
                 book.writelines(f"{digest.hex()} {self._kept(digest, new[digest])}\n".encode() for digest in new)

@@ -47,6 +47,15 @@ def give_freed_memory_back() -> None:
     _set({_M_MMAP_THRESHOLD: _LASTING_BYTES, _M_TRIM_THRESHOLD: _LASTING_BYTES})
 
 
+def return_free_memory() -> None:
+    """Give the system back what is free by now, wherever in the heaps it lies, and what Arrow keeps for later."""
+    import pyarrow as pa
+
+    pa.default_memory_pool().release_unused()
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def _set(settings: dict[int, int]) -> None:
     with suppress(AttributeError, OSError):
         libc = ctypes.CDLL(None)

@@ -63,6 +63,13 @@ def test_scans_use_freed_memory_again() -> None:
     assert told("heap.reuse_freed_memory()", FAULTS) < 20_000
 
 
+def test_free_memory_is_returned_from_within_the_heaps() -> None:
+    """As long as scans keep it for themselves, a process is as large as the most that it ever did at once."""
+    returned = HELD.replace("print(", "heap.return_free_memory()\nprint(")
+    assert told("heap.reuse_freed_memory()", HELD) > 90 << 20
+    assert told("heap.reuse_freed_memory(); heap.return_free_memory()", returned) < 60 << 20
+
+
 def test_a_long_life_gives_large_blocks_back() -> None:
     """Where every other block was freed, half of the memory is left; in a heap, all of it."""
     assert told("heap.reuse_freed_memory()", HELD) > 90 << 20

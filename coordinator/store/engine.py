@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from sqlite3 import Connection as SqliteConnection
 from typing import Any, Final
+from weakref import WeakKeyDictionary, WeakSet
 
 import sqlalchemy as sa
 from sqlalchemy import exc
@@ -98,10 +100,51 @@ def _begin_sqlite(connection: sa.Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
+class Opened:
+    """The connections of an engine to a server, which may hang."""
+
+    def __init__(self) -> None:
+        self.connections: WeakSet[Any] = WeakSet()
+        self._cut = False
+
+    def demand_wanted(self, dialect: sa.Dialect, *_: object) -> None:
+        """Raises the driver's OperationalError for a new connection after the cut."""
+        if self._cut:
+            raise dialect.loaded_dbapi.OperationalError("nobody wants an answer any more")
+
+    def cut(self) -> None:
+        """Break all off: whoever waits on one gets an error at once."""
+        self._cut = True
+        for connection in [one for one in self.connections if not one.closed]:
+            with suppress(Exception), socket.socket(fileno=os.dup(connection.fileno())) as line:
+                line.shutdown(socket.SHUT_RDWR)
+
+
+_opened: Final[WeakKeyDictionary[sa.Engine, Opened]] = WeakKeyDictionary()
+
+
 def _postgresql(url: sa.URL) -> sa.Engine:
-    return sa.create_engine(
+    engine = sa.create_engine(
         url, **_options(), pool_size=POOL_SIZE, pool_pre_ping=True, connect_args={"connect_timeout": 10}
     )
+    opened = _opened[engine] = Opened()
+    sa.event.listen(engine, "do_connect", opened.demand_wanted)
+    sa.event.listen(engine, "connect", _prepare_postgresql)
+    sa.event.listen(engine, "connect", lambda connection, _entry: opened.connections.add(connection))
+    return engine
+
+
+def _prepare_postgresql(connection: Any, _entry: ConnectionPoolEntry) -> None:
+    # Times come in the session's zone: east of Greenwich the end of 9999 is a year that Python does not know.
+    with connection.cursor() as cursor:
+        cursor.execute("SET TIME ZONE 'UTC'")
+    connection.commit()
+
+
+def cut(engine: sa.Engine) -> None:
+    """End what waits for the engine's server, and connect to it no more. Files do not hang for long."""
+    if (opened := _opened.get(engine)) is not None:
+        opened.cut()
 
 
 @contextmanager

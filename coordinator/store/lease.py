@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import fcntl
 import os
+import threading
 import time
 from contextlib import suppress
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import sqlalchemy as sa
 import structlog
@@ -20,7 +21,7 @@ import structlog
 from coordinator.store import fence
 from coordinator.store.engine import shown
 from coordinator.store.errors import Fenced
-from paritree.core.errors import ConfigError
+from paritree.core.errors import ConfigError, SourceError
 
 WAIT_S: Final = 5.0
 """How long to wait for a coordinator that is just stopping (a restart by a service manager)."""
@@ -30,6 +31,13 @@ _log = structlog.get_logger("paritree.coordinator")
 _PAUSE_S: Final = 0.1
 _LOCK: Final = 0x706172697472_6C65
 """Advisory lock of PostgreSQL ("paritr" and "le" in ASCII), held as long as the coordinator runs."""
+_HOLD_S: Final = 5.0
+"""How long the server may take to end a session of ours that it does not know to be lost."""
+_WHO: Final = "SELECT pid, backend_start FROM pg_catalog.pg_stat_activity WHERE pid = pg_catalog.pg_backend_pid()"
+_END_OWN: Final = """
+SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity
+WHERE pid = :pid AND backend_start = :began
+"""
 _END_HOLDER: Final = """
 SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_locks
 WHERE locktype = 'advisory' AND classid::bigint = :high AND objid::bigint = :low AND objsubid = 1 AND granted
@@ -114,15 +122,32 @@ class _SessionLock:
     def __init__(self, engine: sa.Engine, connection: sa.Connection) -> None:
         self._engine = engine
         self._connection = connection
+        self._session = _session(connection)
+        self._keeping = threading.Lock()
 
     def keep(self) -> None:
-        if self._alive():
-            return
-        self.release()
-        again = _locked(self._engine)
-        if again is None:
-            raise Fenced
-        self._connection = again
+        if not self._keeping.acquire(blocking=False):
+            raise SourceError("the store has not answered the last renewal", retryable=True)
+        try:
+            if self._alive():
+                return
+            self.release()
+            again = _locked(self._engine) or self._again()
+            if again is None:
+                raise Fenced
+            self._connection, self._session = again, _session(again)
+        finally:
+            self._keeping.release()
+
+    def _again(self) -> sa.Connection | None:
+        """The lock, where it was our own lost session that had it still; None where somebody else has it."""
+        deadline = time.monotonic() + _HOLD_S
+        while True:
+            with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+                ours = connection.execute(sa.text(_END_OWN), self._session).first() is not None
+            if (again := _locked(self._engine)) is not None or not ours or time.monotonic() >= deadline:
+                return again
+            time.sleep(_PAUSE_S)
 
     def _alive(self) -> bool:
         if self._connection.closed:  # it was lost before, and then the server could not be reached
@@ -142,6 +167,12 @@ class _SessionLock:
             return
         connection.detach()  # closing then ends the session, and the lock with it, instead of pooling both
         connection.close()
+
+
+def _session(connection: sa.Connection) -> dict[str, Any]:
+    """By what the connection's session is known at the server."""
+    row = connection.execute(sa.text(_WHO)).one()
+    return {"pid": row.pid, "began": row.backend_start}
 
 
 def _locked(engine: sa.Engine) -> sa.Connection | None:

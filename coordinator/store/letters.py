@@ -21,6 +21,7 @@ OWN_MAX: Final = 1_000
 REASON_CHARS_MAX: Final = 2_000
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _INSERT_ROWS: Final = 500
+_COUNT_MAX: Final = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +139,7 @@ class DeadLetterTable(Transactions):
         self, connection: sa.Connection, region: str, dataset: str, not_kept: int, *, more: bool = False
     ) -> None:
         this = sa.and_(letter_lists.c.region == region, letter_lists.c.dataset == dataset)
+        not_kept = min(not_kept, _COUNT_MAX)
         values = {"not_kept": letter_lists.c.not_kept + not_kept if more else not_kept, "as_of": self._clock()}
         if not connection.execute(sa.update(letter_lists).where(this).values(values)).rowcount:
             values["not_kept"] = not_kept
@@ -152,7 +154,7 @@ def _values(region: str, letter: Letter) -> dict[str, Any]:
         **{name: getattr(letter, name) for name in _SAME},
         "region": region,
         "columns": list(letter.columns),
-        "count": min(letter.count, 2**63 - 1),
+        "count": min(letter.count, _COUNT_MAX),
         "first_seen": _EPOCH + timedelta(microseconds=letter.first_seen_us),
         "last_seen": _EPOCH + timedelta(microseconds=letter.last_seen_us),
         "detail": None,

@@ -18,7 +18,7 @@ from coordinator.store import fence
 from coordinator.store.agents import Agents
 from coordinator.store.answers import Answers
 from coordinator.store.breakers import BreakerTable
-from coordinator.store.engine import make_engine, translated
+from coordinator.store.engine import cut, make_engine, translated
 from coordinator.store.lease import LEASE_S, WAIT_S, Lease
 from coordinator.store.letters import DeadLetterTable
 from coordinator.store.migrate import migrate
@@ -84,6 +84,10 @@ class Store(Sweeps, Answers, Outcomes, Agents, BreakerTable, DeadLetterTable, Wa
                 self._lease.keep()
             with self._engine.begin() as connection:
                 fence.renew(connection, self._token, self._clock())
+
+    def abandon(self) -> None:
+        """The store is somebody else's, or does not answer: nobody waits for it any more. Only to be closed then."""
+        cut(self._engine)
 
     def _after_restart(self) -> None:
         with self._writing() as connection:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -24,15 +25,17 @@ class RefreshLetters:
         self._store = store
         self._dataset = dataset
         self._keys = keys
-        self._found: list[Found] = []
+        self._reading = threading.local()  # each thread reads the rows of its own keys
 
     def read(self, batch: pa.RecordBatch | Placed, dead: Sequence[DeadRow]) -> None:
         """Take the dead rows of a batch that was read again, before the next one is."""
-        self._found += rows_found(self._keys, batch, dead, "changed")
+        taken: list[Found] = getattr(self._reading, "found", [])
+        self._reading.found = [*taken, *rows_found(self._keys, batch, dead, "changed")]
 
     def done(self, asked: Iterable[bytes]) -> None:
         """The rows of these keys (locators) were read: keep what was taken, and end the letters of the others."""
-        found, self._found = self._found, []
+        found: list[Found] = getattr(self._reading, "found", [])
+        self._reading.found = []
         if found:
             self._store.take(self._dataset, REFRESH, found)
         still = {one.identity for one in found}

@@ -80,12 +80,16 @@ class LetterStore:
         self._region = region
         self._clock = clock
         self._latest_us = 0
+        self._begun = False
         self._telling = threading.Lock()
 
     def now_us(self) -> int:
-        """The store's clock, which stands still while the system's is behind where it was: letters have an order."""
+        """The store's clock, which crawls while the system's is behind where it was: letters have an order."""
+        if not self._begun and self._path.exists():  # by an earlier process, whose clock may have been ahead
+            with self._transaction():
+                pass
         with self._telling:
-            self._latest_us = max(self._latest_us, self._clock())
+            self._latest_us = max(self._latest_us + 1, self._clock())
             return self._latest_us
 
     def take(self, dataset: str, sweep_id: str, letters: Iterable[Found], not_kept: int = 0) -> int:
@@ -219,6 +223,13 @@ class LetterStore:
                 (dataset, binding, json.dumps(described)),
             )
 
+    def _begin(self, db: sqlite3.Connection) -> None:
+        """Go on from the newest time in the file."""
+        if not self._begun:
+            newest = int(db.execute("SELECT coalesce(max(last_seen_us), 0) FROM letters").fetchone()[0])
+            with self._telling:
+                self._latest_us, self._begun = max(self._latest_us, newest), True
+
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         try:
@@ -229,6 +240,7 @@ class LetterStore:
                 db.execute("PRAGMA synchronous = FULL")
                 db.execute("BEGIN IMMEDIATE")
                 _migrate(db)
+                self._begin(db)
                 yield db
                 db.execute("COMMIT")  # closing without it rolls back
         except (sqlite3.Error, OSError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import time
 from collections.abc import Iterator
@@ -65,3 +66,18 @@ async def test_what_a_part_raises_is_raised() -> None:
 
     with pytest.raises(SourceError, match="went away"):
         _ = [part async for part in in_thread(parts(), 60.0)]
+
+
+async def test_work_that_fails_when_its_waiter_is_gone_is_no_trace_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    async def rests() -> None:
+        await asyncio.sleep(0.1)
+        raise SourceError("the sweep rests")
+
+    work = asyncio.create_task(rests())
+    told = while_working(work, 0.03)
+    await anext(told)
+    await told.aclose()  # type: ignore[attr-defined]
+    await asyncio.wait({work})
+    del work
+    gc.collect()
+    assert not [record for record in caplog.records if record.name == "asyncio"]

@@ -25,6 +25,10 @@ class Script:
         self.cost_s = cost_s
         self.renewed_at: list[float] = []
         self.taken_up_at: list[float] = []
+        self.abandoned = False
+
+    def abandon(self) -> None:
+        self.abandoned = True
 
     def renew(self) -> None:
         step = self.steps.pop(0) if self.steps else asyncio.CancelledError()
@@ -79,6 +83,7 @@ async def test_a_store_that_is_away_for_longer_may_be_somebody_elses(cost_s: flo
     with pytest.raises(SourceError, match=r"another coordinator may have it") as caught:
         await script.run()
     assert not isinstance(caught.value, Fenced)
+    assert script.abandoned
     assert caught.value.next_step
     assert LEASE_S <= script.now < LEASE_S * 1.6
 
@@ -92,6 +97,37 @@ async def test_a_server_that_does_not_answer_at_all_is_away_too() -> None:
     keeper = Keeper(store, store, 0.3, clock=asyncio.get_running_loop().time)
     try:
         with pytest.raises(SourceError, match=r"could not be reached for 0.3 s"):
+            await asyncio.wait_for(keeper.run(), 5.0)
+    finally:
+        released.set()
+
+
+async def test_a_store_that_does_not_answer_while_sweeps_are_taken_up_is_away_too() -> None:
+    released = threading.Event()
+
+    class Hanging:
+        def abandon(self) -> None:
+            """Nobody waits for it."""
+
+        def renew(self) -> None:
+            if hung:
+                released.wait(10.0)
+
+        async def take_up(self) -> None:
+            hung.append(True)
+            await asyncio.to_thread(released.wait, 10.0)
+
+    hung: list[bool] = []
+    script: Any = Hanging()
+    loop, slept = asyncio.get_running_loop(), [0.0]
+
+    async def sleep(seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        slept[0] += 0.0 if hung else TAKE_UP_S
+
+    keeper = Keeper(script, script, 0.3, clock=lambda: loop.time() + slept[0], sleep=sleep)
+    try:
+        with pytest.raises(SourceError, match="could not be reached"):
             await asyncio.wait_for(keeper.run(), 5.0)
     finally:
         released.set()
