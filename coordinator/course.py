@@ -44,11 +44,11 @@ async def undisputed() -> None:
 class Course:
     """One run of one sweep. ``moved_before`` are the bytes of the runs before it, by region.
 
-    ``patient``: its regions were there when it was begun, so they are waited for as long as for any answer.
-    ``admit`` says why a region is not to be asked now, "" if it may be; it is called before its Begin. ``settle`` is
-    told at the end how the regions did: None for one that worked, the reason for one that failed. ``returned`` waits
-    until a region that is away has connected; for one that is connected it does not return. ``held`` raises Fenced
-    where another coordinator has the store.
+    ``resumed``: there were some. ``patient``: its regions were there when it was begun, so they are waited for as long
+    as for any answer. ``admit`` says why a region is not to be asked now, "" if it may be; it is called before its
+    Begin. ``settle`` is told at the end how the regions did: None for one that worked, the reason for one that failed.
+    ``returned`` waits until a region that is away has connected; for one that is connected it does not return.
+    ``held`` raises Fenced where another coordinator has the store.
     """
 
     journal: Journal
@@ -60,6 +60,7 @@ class Course:
     admit: Callable[[str], Awaitable[str]] = admitted
     settle: Callable[[Mapping[str, str | None]], Awaitable[None]] = unsettled
     moved_before: Mapping[str, Tally] = field(default_factory=dict)
+    resumed: bool = False
     patient: bool = False
     returned: Callable[[str], Awaitable[None]] | None = None
     held: Callable[[], Awaitable[None]] = undisputed

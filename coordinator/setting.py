@@ -48,6 +48,7 @@ class Setting:
             halt,
             Budget.of(row.options),
             self.retry,
+            resumed=bool(row.resumed),
             moved_before=tallies_of_json((row.checkpoint or {}).get("bytes", {})),
             returned=self.returned,
             held=partial(self.stored, self.store.prove),

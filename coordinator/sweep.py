@@ -107,7 +107,7 @@ class Sweep:
     _spans: dict[str, float] = field(init=False, default_factory=dict)
     _views: dict[str, View] = field(init=False, default_factory=dict)
     _holding: set[str] = field(init=False)
-    """Regions that may hold something of this sweep, from an earlier run of it too: those that did not refuse it."""
+    """Regions that may hold something of this sweep, of an earlier run of it too: all that did not refuse it."""
     _answered: Answered = field(init=False, default_factory=Answered)
     _looks: list[Looks] = field(init=False, default_factory=list)
     _found: tuple[list[Suspect], dict[str, str]] = field(init=False, default_factory=lambda: ([], {}))
@@ -115,10 +115,9 @@ class Sweep:
     def __post_init__(self) -> None:
         self._course = self.course or Course.plain(self.surroundings)
         self.facts = {name: RegionFacts(name, max_age_s=self.options.freshness.max_age_s) for name in self.regions}
-        self._holding = {name for name in self.regions if name in self.links}
-        for name in self.regions:
-            if name not in self.links:
-                self.facts[name].excluded = self.unreachable.get(name, "no agent of this region is connected")
+        self._holding = set(self.links) if self._course.resumed else set()
+        for name in self.facts.keys() - self.links.keys():
+            self.facts[name].excluded = self.unreachable.get(name, "no agent of this region is connected")
 
     async def run(self) -> dict[str, Any]:
         """The report. Regions that fail make it `unknown`, never an exception; nor does a halt that ends it early.
@@ -132,7 +131,7 @@ class Sweep:
             await self._end(keep=True)
             raise
         except Exception as error:
-            if not (isinstance(error, Fenced) or (isinstance(error, SourceError) and error.retryable)):
+            if not isinstance(error, SourceError) or not (error.retryable or isinstance(error, Fenced)):
                 await self._end()  # else it stays open, and what regions hold is for whoever takes it up
             raise
         finally:
@@ -223,6 +222,7 @@ class Sweep:
         profile, o = self.profile, self.options
         begin = Begin(profile.dataset, profile.profile_id, CANONICAL_VERSION, o.scope, o.bucket, o.freshness)
         self._begun[name] += 1
+        self._holding.add(name)
         try:
             parts = await self._exchanges.parts(name, begin, lambda p: self._scanned(name, p))
             ready = self.facts[name].ready = ready_of(name, parts, begin, self.sweep_id)

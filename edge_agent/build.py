@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from edge_agent.resumption import Lasts, Resumption, result_of
 from edge_agent.scan import ScanTask, ShardResult, scan_shard
 from edge_agent.sharing import lent
 from edge_agent.snapshots import Past, Snapshots
+from edge_agent.wanted import asking
 from paritree.core import limits
 from paritree.core.digest import DatasetKeys
 from paritree.core.errors import InvariantBroken
@@ -118,8 +119,7 @@ def build_index(
                 connections=connections_of(copy.source.url, copy.throttle.connections_max),
                 before=watch.wait,
             )
-            for _ in _taken(results, gathered, letters, resumption, snapshots):
-                tell()
+            _take(results, gathered, letters, resumption, snapshots, tell)
             position = snapshots.position()
             demand_same_schema()
         if copy.binding.bucket is None:  # a letter outside of the bucket was not read again
@@ -145,19 +145,22 @@ def unheld(schema: TableSchema) -> str:
     return "" if schema.consistent else "shards were read one after the other, not from one snapshot"
 
 
-def _taken(
-    results: Iterable[ShardResult],
+def _take(
+    results: Generator[ShardResult, None, None],
     gathered: Gathered,
     letters: SweepLetters,
     resumption: Resumption,
     snapshots: Snapshots[Any],
-) -> Iterator[None]:
-    """Add every shard's result to what is gathered; a turn for each."""
-    for result in results:
-        letters.take(result.run_path)
-        gathered.add(result)
-        resumption.scanned(snapshots, result, gathered.runs[result.shard], gathered.scanned[-1].as_of)
-        yield
+    tell: Callable[[], None],
+) -> None:
+    """Add every shard's result to what is gathered, and tell how far that is."""
+    # Closed here and not as garbage, by whatever thread finds it: closing waits for what is under way.
+    with closing(results), asking(tell):
+        for result in results:
+            letters.take(result.run_path)
+            gathered.add(result)
+            resumption.scanned(snapshots, result, gathered.runs[result.shard], gathered.scanned[-1].as_of)
+            tell()
     if len(gathered.runs) != snapshots.given + resumption.runs:
         raise InvariantBroken(f"{snapshots.given} shards were scanned into {len(gathered.runs)} runs")
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from edge_agent.connections import UNBOUNDED, Connections, InFlight
+from edge_agent.wanted import REST_S, Cancelled, demand_wanted, for_the_same
 from paritree.core.errors import ConfigError, ParitreeError, SourceError
 
 Task = TypeVar("Task")
@@ -25,6 +26,7 @@ Result = TypeVar("Result")
 
 ATTEMPTS_MAX: Final = 3
 """Tries of one task when its error says that a retry can help; a shard is a second of work, so little is lost."""
+THREAD: Final = "paritree-scan"
 PAUSE_S: Final = 0.5
 """Pause before the second try, doubled before each further one."""
 
@@ -74,6 +76,8 @@ class Attempt:
         for attempt in range(1, self._attempts + 1):
             try:
                 return self._work(task)
+            except Cancelled:
+                raise
             except ParitreeError as error:
                 if not error.retryable or attempt == self._attempts:
                     raise
@@ -106,12 +110,12 @@ class ThreadExecutor(Executor):
 
     def __init__(self, workers: int) -> None:
         self._workers = workers
-        self._pool = concurrent.futures.ThreadPoolExecutor(workers, thread_name_prefix="paritree-scan")
+        self._pool = concurrent.futures.ThreadPoolExecutor(workers, thread_name_prefix=THREAD)
 
     def map(
         self, work: Callable[[Task], Result], tasks: Iterable[Task], connections: Connections = UNBOUNDED
     ) -> Iterator[Result]:
-        attempt = Attempt(work)
+        attempt = for_the_same(Attempt(work))
         flight = InFlight(tasks, connections, self._workers, 1)
         running: set[concurrent.futures.Future[Result]] = set()
         try:
@@ -120,7 +124,10 @@ class ThreadExecutor(Executor):
                     running.add(self._pool.submit(attempt, task))
                 if not running:
                     return
-                done, running = concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED)
+                done: set[concurrent.futures.Future[Result]] = set()
+                while not done:  # none may have begun yet: the pool's threads may be at other work
+                    demand_wanted()
+                    done, running = concurrent.futures.wait(running, REST_S, concurrent.futures.FIRST_COMPLETED)
                 for _ in done:
                     flight.ended()
                 for future in done:
@@ -128,7 +135,8 @@ class ThreadExecutor(Executor):
         finally:
             for future in running:
                 future.cancel()
-            concurrent.futures.wait(running)
+            if not threading.current_thread().name.startswith(THREAD):  # else one of them would wait for itself
+                concurrent.futures.wait(running)
             flight.all_ended()
 
     @property

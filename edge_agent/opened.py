@@ -17,19 +17,14 @@ from edge_agent.build import Built, Copy
 from edge_agent.kept import Kept
 from edge_agent.looking import Located
 from edge_agent.recall import Recall
-from paritree.core.errors import PeerError, SourceError
+from edge_agent.wanted import Cancelled
+from paritree.core.errors import PeerError
 from paritree.core.header import Header
 from paritree.core.messages import Begin, Progress, Request
 from paritree.wire import codec
 
 FENCES_MAX: Final = 4_096
 """Sweeps whose fencing tokens an agent remembers; those of open sweeps are on the spool too."""
-
-
-class Cancelled(SourceError):
-    """The sweep was ended while its scan ran, or ``rests``: then another goes on with the scan."""
-
-    rests: bool = False
 
 
 @dataclass(slots=True)

@@ -14,6 +14,7 @@ from typing import Final
 
 import pyarrow as pa
 
+from edge_agent.wanted import rest
 from paritree.core.errors import SourceError
 
 CHUNK_ROWS: Final = 100_000
@@ -106,7 +107,7 @@ class Pacer:
     """Told of every batch of one task after it came, sleeps as long as the source is to be left alone."""
 
     def __init__(
-        self, throttle: Throttle, tasks: int = 1, *, clock: Clock = time.monotonic, sleep: Sleep = time.sleep
+        self, throttle: Throttle, tasks: int = 1, *, clock: Clock = time.monotonic, sleep: Sleep = rest
     ) -> None:
         """``tasks``: how many share the rate. Time counts from here."""
         self.waited = NOT_WAITED

@@ -21,6 +21,7 @@ from edge_agent.pace import NOT_WAITED, UNLIMITED, Pacer, Throttle, Waited
 from edge_agent.reading import scanned, scanned_placed
 from edge_agent.sharing import borrowed
 from edge_agent.sketching import probe_of
+from edge_agent.wanted import demand_wanted
 from paritree.core import limits
 from paritree.core.digest import DatasetKeys
 from paritree.core.digester import DeadRow, DigestBatch
@@ -97,6 +98,7 @@ def _scanned(task: ScanTask) -> ShardResult:
         if task.throttle.paces:
             batches_in = pacer.paced(batches_in, lambda: connector.waited_s)
         for batch in batches_in:
+            demand_wanted()
             digested = digester.digest(batch)
             dead.extend(digested.dead)
             if digested.dead and task.letters:

@@ -20,7 +20,7 @@ from edge_agent.letters.desk import LetterDesk
 from edge_agent.letters.sweep import SchemaDrift, SweepLetters
 from edge_agent.merged import merged_note
 from edge_agent.offering import AGE_S_MAX, offers, refused, rooted
-from edge_agent.opened import Cancelled, Fences, OpenSweep, begun_with
+from edge_agent.opened import Fences, OpenSweep, begun_with
 from edge_agent.parts import list_parts, node_parts, reveal_parts, sketch_parts
 from edge_agent.policy import Policy
 from edge_agent.scoping import narrowed
@@ -28,6 +28,7 @@ from edge_agent.signs import in_thread, while_working
 from edge_agent.spool import clear_spool, folder_name
 from edge_agent.telling import Teller, detail_parts
 from edge_agent.tokens import TokenBook
+from edge_agent.wanted import Cancelled
 from paritree.core.display import key_to_json
 from paritree.core.errors import ConfigError, ParitreeError, PeerError, SourceError
 from paritree.core.messages import (

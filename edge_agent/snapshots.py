@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Generic, TypeVar
@@ -114,7 +114,7 @@ class Snapshots(Generic[Result]):
         *,
         connections: Connections,
         before: Callable[[Callable[[], None]], None],
-    ) -> Iterator[Result]:
+    ) -> Generator[Result, None, None]:
         """The results of all shards' tasks. ``before`` is called before each, with what it has to call while it waits.
 
         Shards of later passes have numbers of their own. Raises SourceError, also where snapshots do not suffice.

@@ -30,7 +30,7 @@ from edge_agent.connectors.changes import Mark
 from edge_agent.index.changes import Reached
 from edge_agent.index.state import Identity
 from edge_agent.kept import Kept, discard, of_use
-from edge_agent.opened import Cancelled
+from edge_agent.wanted import Cancelled
 from paritree.core.errors import SourceError
 from paritree.core.profile import CANONICAL_VERSION
 

@@ -102,7 +102,8 @@ class Sweeps(Transactions):
 
     def cancel(self, sweep_id: str, operator: str) -> bool:
         """An open sweep shall end with what it has found; who runs it ends it. False when it had ended."""
-        return self._set(sweep_id, {"cancelled_by": operator, "paused_by": None})
+        again = sa.case((sweeps.c.paused_by.is_not(None), sweeps.c.resumed + 1), else_=sweeps.c.resumed)
+        return self._set(sweep_id, {"cancelled_by": operator, "paused_by": None, "resumed": again})
 
     def _set(self, sweep_id: str, values: Mapping[str, Any], *where: sa.ColumnElement[bool]) -> bool:
         open_one = sa.update(sweeps).where(sweeps.c.id == sweep_id, sweeps.c.state.in_(OPEN), *where)

@@ -282,5 +282,4 @@ async def _sweep(
     try:
         return await sweep.run()
     finally:
-        for service in services:
-            await service.close()
+        await asyncio.gather(*(service.close() for service in services))

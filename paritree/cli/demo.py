@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import shlex
-import signal
 import subprocess
 import tempfile
 import time
@@ -54,7 +53,7 @@ def demo(
     Coordinator and agents run as separate processes that speak mutual TLS on loopback, and are stopped at the end.
     Exit codes: 0 planted = found, 1 not.
     """
-    with _terminated_like_interrupted(), _folder(keep) as path:
+    with _folder(keep) as path:
         document = _Demo(path, kept=keep is not None).run()
     show(document, _lines, as_json=as_json)
     raise typer.Exit(EXIT_EQUAL if document["matched"] else EXIT_DIFFERENT)
@@ -74,20 +73,6 @@ def _folder(keep: Path | None) -> Iterator[Path]:
     except OSError as error:
         raise ConfigError(f"--keep: {keep}: {error.strerror}", next_step="name a folder that can be made") from None
     yield keep.resolve()
-
-
-@contextlib.contextmanager
-def _terminated_like_interrupted() -> Iterator[None]:
-    """SIGTERM unwinds the stack as Ctrl-C does, so that no process is left behind."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 class _Demo:

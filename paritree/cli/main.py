@@ -6,6 +6,7 @@ whose ``app`` is made by ``paritree.cli.output.command_app``.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from importlib import import_module
 from typing import Annotated, Any, Final
@@ -14,7 +15,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from paritree import __version__
-from paritree.cli import output
+from paritree.cli import output, streams
 from paritree.cli.imports import import_structlog, leave_out_unused
 from paritree.core.loading import loading
 
@@ -96,8 +97,17 @@ def root(
 
 def main() -> None:
     """Entry point of the console script."""
+    streams.prepare()
     leave_out_unused()
-    app()
+    try:
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
+    except (KeyboardInterrupt, BrokenPipeError, output.NotWritten) as error:  # as an error was told
+        sys.exit(output.show_error(error, output.Session()))
+    except OSError as error:  # of Typer's own help
+        sys.exit(output.show_error(output.not_written(error), output.Session()))
 
 
 if __name__ == "__main__":

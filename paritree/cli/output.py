@@ -20,6 +20,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from paritree.cli.streams import drop_stdout
 from paritree.core.errors import ConfigError, DeadLetter, ParitreeError, PeerError, SourceError
 
 EXIT_EQUAL: Final = 0
@@ -79,15 +80,43 @@ def command_app(text: str) -> typer.Typer:
 # --- results ----------------------------------------------------------------------------------------------------------
 
 
+class NotWritten(ParitreeError):
+    """Nobody gets the result, so no exit code may stand for it."""
+
+
 def show(document: Any, human: Callable[[Any], Iterable[str]], *, as_json: bool) -> None:
-    """Print a result: the document itself as JSON, or the lines that ``human`` makes of it."""
+    """Print a result: the document itself as JSON, or the lines that ``human`` makes of it.
+
+    Raises BrokenPipeError where nobody reads, NotWritten where stdout takes nothing.
+    """
     if as_json:
-        text = json.dumps(document, ensure_ascii=False, allow_nan=False, indent=2 if sys.stdout.isatty() else None)
-        sys.stdout.write(_encodable(text) + "\n")
+        said: Iterable[str] = [
+            json.dumps(document, ensure_ascii=False, allow_nan=False, indent=2 if sys.stdout.isatty() else None)
+        ]
     else:
-        for line in human(document):
+        said = human(document)
+    for line in said:
+        with _writing():
             sys.stdout.write(_encodable(line) + "\n")
-    sys.stdout.flush()
+    with _writing():
+        sys.stdout.flush()
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise not_written(error) from None
+
+
+def not_written(error: OSError) -> NotWritten:
+    """What to say of a stdout that takes nothing."""
+    return NotWritten(
+        f"the result cannot be written: {error.strerror}", next_step="see where stdout goes, and run the command again"
+    )
 
 
 def _encodable(text: str) -> str:
@@ -146,8 +175,9 @@ def error_code(error: BaseException) -> int:
 def show_error(error: BaseException, current: Session) -> int:
     """Tell the person (and, with ``--json``, the program) what went wrong; returns the exit code."""
     code = error_code(error)
+    if code == EXIT_PIPE or isinstance(error, NotWritten):
+        drop_stdout()
     if code == EXIT_PIPE:
-        _drop_stdout()
         return code
     message, next_step = _said(error, code)
     if current.debug:
@@ -164,19 +194,12 @@ def show_error(error: BaseException, current: Session) -> int:
 def _said(error: BaseException, code: int) -> tuple[str, str]:
     if code == EXIT_INTERRUPTED:
         return "interrupted", ""
-    if code == EXIT_INTERNAL:
+    if code == EXIT_INTERNAL and not isinstance(error, NotWritten):
         # The text of an unforeseen exception may hold values; its type and place are in --debug.
         detail = error.message if isinstance(error, ParitreeError) else type(error).__name__
         return f"internal error: {detail}", "please report this, with the output of the same command after --debug"
     assert isinstance(error, ParitreeError)
     return error.message, error.next_step
-
-
-def _drop_stdout() -> None:
-    """Point stdout at nothing, so that the interpreter's last flush does not fail on the closed pipe."""
-    nothing = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nothing, sys.stdout.fileno())
-    os.close(nothing)
 
 
 @contextmanager

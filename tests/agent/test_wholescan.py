@@ -19,9 +19,9 @@ from edge_agent.build import Built, build_index
 from edge_agent.executors import SerialExecutor
 from edge_agent.index.rest import RestKey
 from edge_agent.kept import NAME
-from edge_agent.opened import Cancelled
 from edge_agent.pace import Throttle
 from edge_agent.refresh import Refresher
+from edge_agent.wanted import Cancelled
 from edge_agent.warm import WarmIndex
 from paritree.core.errors import SourceError
 from paritree.core.messages import Freshness

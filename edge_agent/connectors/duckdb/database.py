@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +23,8 @@ SETTINGS: dict[str, Any] = {
     "autoinstall_known_extensions": "false",
 }
 """Kind to the machine (two threads, bounded memory), nothing written beside the file, nothing fetched from anywhere."""
+atexit.register(gc.unfreeze)
+"""At the end all is to go (see ``core/loading``), or DuckDB's module says in 50 lines what it still holds."""
 _SESSION = ("SET enable_external_access = false", "SET python_enable_replacements = false", "SET TimeZone = 'UTC'")
 """Expressions reach the database only: no other file, no variable of this program, no local zone."""
 
