@@ -38,7 +38,29 @@ def warm_indexes(
 def warm_index(
     config: AgentConfig, copies: Mapping[str, Copy], dataset: str, notices: Notices | None = None
 ) -> WarmIndex:
-    """One of them. Raises ConfigError for a dataset that the agent has not, or whose engine tells no changes."""
+    """One of them. Raises ConfigError as :func:`demand_followable`."""
+    demand_followable(config, copies, dataset)
+    copy = copies[dataset]
+    said = config.refresh[dataset]
+    if said.changes == "rescan" and connector_class(copy.source.url).rescans == "age":
+        # a shard is read in the time that a shard under a rate may take
+        copy = replace(copy, shard_rows=min(copy.shard_rows, int(said.rescan_rows_s * SHARD_S_MAX)))
+    letters = LetterStore(config.spool / FILE, config.region)
+    name = "" if said.changes in ("none", "rescan") else follower(config)
+    following = Following(
+        name,
+        said.interval_s,
+        letters,
+        said.max_age_s,
+        said.check_interval_s,
+        topic=topic_of(config, dataset),
+        rescan_rows_s=said.rescan_rows_s if said.changes == "rescan" else 0.0,
+    )
+    return WarmIndex(copy, index_folder(config.spool, dataset), following, notices)
+
+
+def demand_followable(config: AgentConfig, copies: Mapping[str, Copy], dataset: str) -> None:
+    """Raises ConfigError for a dataset that the agent has not, or whose engine cannot tell its changes as it says."""
     if dataset not in copies:
         raise ConfigError(
             f"{config.file}: refresh.{dataset}: no dataset '{dataset}' in region {config.region}",
@@ -54,27 +76,12 @@ def warm_index(
             if kind.rescans
             else 'write changes = "none": the index is scanned anew when a sweep finds it too old',
         )
-    if said.changes == "rescan":
-        if not kind.rescans:
-            raise ConfigError(
-                f"{config.file}: refresh.{dataset}: rows of {kind.engine} move between the parts that are scanned",
-                next_step='write changes = "slot" or "none": parts of it cannot be scanned again alone',
-            )
-        if kind.rescans == "age":  # a shard is read in the time that a shard under a rate may take
-            copy = replace(copy, shard_rows=min(copy.shard_rows, int(said.rescan_rows_s * SHARD_S_MAX)))
-    letters = LetterStore(config.spool / FILE, config.region)
-    name = "" if said.changes in ("none", "rescan") else follower(config)
-    following = Following(
-        name,
-        said.interval_s,
-        letters,
-        said.max_age_s,
-        said.check_interval_s,
-        topic=topic_of(config, dataset),
-        rescan_rows_s=said.rescan_rows_s if said.changes == "rescan" else 0.0,
-    )
-    demand_topic(following.topic, copy.binding)
-    return WarmIndex(copy, index_folder(config.spool, dataset), following, notices)
+    if said.changes == "rescan" and not kind.rescans:
+        raise ConfigError(
+            f"{config.file}: refresh.{dataset}: rows of {kind.engine} move between the parts that are scanned",
+            next_step='write changes = "slot" or "none": parts of it cannot be scanned again alone',
+        )
+    demand_topic(topic_of(config, dataset), copy.binding)
 
 
 async def keep_up(indexes: Mapping[str, WarmIndex]) -> None:

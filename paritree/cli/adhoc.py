@@ -92,7 +92,10 @@ def parse_target(text: str) -> Target:
     try:
         password = split_url(url).password
     except ValueError:
-        raise ConfigError(f"{region}: the URL cannot be read") from None
+        raise ConfigError(
+            f"{region}: the URL cannot be read",
+            next_step=f"{region}=postgresql://user@host/database#table, with %40 for an '@' in a name",
+        ) from None
     if password:
         raise ConfigError(
             f"{region}: a password on the command line can be read by everyone on this machine",

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from edge_agent.connectors.contract import Connector, Source
 from edge_agent.connectors.registry import connect
-from edge_agent.serve import agent_tls, leading_of, rest_key_of, source_of
+from edge_agent.serve import agent_tls, copies_of, leading_of, rest_key_of, source_of
 from edge_agent.topic.following import topic_changes, topic_of
-from edge_agent.upkeep import follower
+from edge_agent.upkeep import demand_followable, follower
 from paritree.cli.adhoc import Target, described, parse_target
 from paritree.config.agent import AgentConfig, Held, held, load_agent
 from paritree.config.scopes import scopes_of
@@ -59,7 +59,12 @@ def _derived(schemas: dict[str, TableSchema]) -> str:
 
 
 def _source(
-    where: str, source: Source, table: str, schemas: dict[str, TableSchema], target: Target | None = None
+    where: str,
+    source: Source,
+    table: str,
+    schemas: dict[str, TableSchema],
+    target: Target | None = None,
+    declared_key: Sequence[str] = (),
 ) -> Iterator[Check]:
     try:
         with connect(source) as connector:
@@ -67,14 +72,16 @@ def _source(
             schema = connector.describe(table) if target is None else described(connector, target)
             if target is not None:
                 schemas[target.region] = schema
-            yield from _table(where, schema)
+            yield from _table(where, schema, declared_key)
             yield from _advice(where, connector, table)
     except ParitreeError as error:
         yield _failed(where, "table" if isinstance(error, ConfigError) else "connection", error)
 
 
-def _table(where: str, schema: TableSchema) -> Iterator[Check]:
-    if schema.key:
+def _table(where: str, schema: TableSchema, declared_key: Sequence[str]) -> Iterator[Check]:
+    if declared_key:
+        yield Check(where, "key", "ok", f"{', '.join(declared_key)}, as the dataset says")
+    elif schema.key:
         yield Check(where, "key", "ok", ", ".join(schema.key))
     else:
         yield Check(
@@ -119,6 +126,7 @@ def check_agent(path: Path) -> Iterator[Check]:
     except ParitreeError as error:
         yield _failed(file, "datasets", error)
         return
+    yield _tried(file, "settings", lambda: _settings(config))
     yield _tried(file, "scopes", lambda: _scopes(config, copies))
     for name, copy in copies.items():
         yield from _bound(f"{name}: {copy.binding.table}", config, copy)
@@ -131,7 +139,8 @@ def _bound(where: str, config: AgentConfig, copy: Held) -> Iterator[Check]:
         yield _failed(where, "connection", error)
         return
     schemas: dict[str, TableSchema] = {}
-    yield from _source(where, source, copy.binding.table, schemas, Target("here", source.url, copy.binding.table))
+    target = Target("here", source.url, copy.binding.table)
+    yield from _source(where, source, copy.binding.table, schemas, target, copy.dataset.profile.key)
     if "here" in schemas:
 
         def fits() -> str:
@@ -164,6 +173,13 @@ def _followed(where: str, config: AgentConfig, source: Source, copy: Held) -> It
 def _certificates(config: AgentConfig) -> str:
     left = agent_tls(config).certificate.not_valid_after_utc - dt.datetime.now(dt.UTC)
     return f"valid for {left.days} more days" + (", renew it soon" if left.days < LEAF_DAYS_LEFT else "")
+
+
+def _settings(config: AgentConfig) -> str:
+    copies = copies_of(config)
+    for dataset in config.refresh:
+        demand_followable(config, copies, dataset)
+    return f"{len(copies)} datasets, {len(config.refresh)} kept indexes"
 
 
 def _scopes(config: AgentConfig, copies: Mapping[str, Held]) -> str:

@@ -66,7 +66,9 @@ def _without_password(url: str) -> str:
         parameters = {name.lower() for name in parse_qs(parts.query, keep_blank_values=True)}
         inside = parts.password is not None or any(name in parameters for name in _SECRET_PARAMETERS)
     except ValueError:
-        raise Fault("the URL cannot be read", "write it like postgresql://user@host/database") from None
+        raise Fault(
+            "the URL cannot be read", "write it like postgresql://user@host/database, %40 for '@' in names"
+        ) from None
     if not parts.scheme:
         raise Fault("the URL has no scheme", "write it like postgresql://user@host/database")
     if inside:

@@ -183,6 +183,10 @@ def _merged(work: _Work, group: Group) -> LogicalType | None:
             if column.engine_type.lower() not in _UNDECLARED
         ]
         kind = merged(said or declared)
+        if kind is None and "text" not in {one.name for one in said or declared}:
+            text = f"column '{group.name}': declared types differ, and nothing else decides ({_types(group)})"
+            work.problem(text, work.advice.declare(group.name))
+            return None
         return kind if kind is not None and readable_from_text(kind) else LogicalType("text")
     kind = merged(typed)
     if kind is None:

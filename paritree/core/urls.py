@@ -6,7 +6,8 @@ from urllib.parse import SplitResult, urlsplit
 
 
 def split_url(url: str) -> SplitResult:
-    """What urlsplit gives, with ``netloc`` as it was written. Raises ValueError where it or one of its hosts is wrong.
+    """What urlsplit gives, with ``netloc`` as it was written. Raises ValueError where it or one of its hosts is wrong,
+    or where a password may stand in the path.
 
     Newer urlsplits take brackets around the whole authority only, and refuse every list in which they surround one host
     of several.
@@ -19,4 +20,7 @@ def split_url(url: str) -> SplitResult:
     user, at, hosts = netloc.rpartition("@")
     for host in hosts.split(","):
         urlsplit(f"{scheme}://{user}{at}{host}")
-    return urlsplit(f"{scheme}://host{rest[end:]}")._replace(netloc=netloc)
+    parts = urlsplit(f"{scheme}://host{rest[end:]}")._replace(netloc=netloc)
+    if netloc and "@" in parts.path:  # user and password end at the first "/", which a password may have had
+        raise ValueError("an '@' behind a '/'")
+    return parts

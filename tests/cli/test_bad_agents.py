@@ -61,6 +61,26 @@ AGENT_MISTAKES: dict[str, tuple[str, str, list[str]]] = {
     "password in a URL": ("sqlite:///a.db", f"postgresql://u:{SECRET}@h/d", ["connections.main.url", "password"]),
     "a file as spool": ('spool = "spool"', 'spool = "a.db"', ["a.db", "File exists"]),
     "no number": ('spool = "spool"', 'spool = "spool"\nshard_rows = "many"', ["shard_rows", "integer"]),
+    "an index of no dataset": (
+        "[coordinator]",
+        '[refresh.nope]\nchanges = "none"\n[coordinator]',
+        ["refresh.nope", "no dataset 'nope'"],
+    ),
+    "an index that cannot follow": (
+        "[coordinator]",
+        '[refresh.orders]\nchanges = "slot"\n[coordinator]',
+        ["refresh.orders", "sqlite has no replication slots"],
+    ),
+    "a limit of no dataset": (
+        "[coordinator]",
+        "[throttle]\ndataset_snapshot_max_s = { nope = 5 }\n[coordinator]",
+        ["dataset_snapshot_max_s", "nope"],
+    ),
+    "a limit that nothing keeps to": (
+        "[coordinator]",
+        "[throttle]\nreplica_lag_max_s = 5\n[coordinator]",
+        ["replica_lag_max_s is for PostgreSQL"],
+    ),
     "unknown disclosure": (
         'spool = "spool"',
         'spool = "spool"\npolicy = { disclosure = "all" }',

@@ -141,6 +141,7 @@ def test_a_wrong_variable_is_named(
         ("/shop", "/shop?password=hush", "connections.main.url: the URL has a password inside", "env:NAME"),
         ("postgresql://reader@db.internal/shop", "orders.db", "connections.main.url: the URL has no scheme", ""),
         ("postgresql://reader@db.internal/shop", "postgresql://[::1/x", "main.url: the URL cannot be read", ""),
+        ("reader@", "reader:3/hush@", "connections.main.url: the URL cannot be read", "%40"),
         ('"env:PGPASSWORD"', '"hush"', "connections.main.password: a secret is not written here", "file:"),
         ('"file:master.key"', '"hush"', "master_key: a secret is not written here", "env:"),
         ('"env:PGPASSWORD"', '"env:PGPASSWORD"\noptins = {}', "connections.main.optins: unknown key", "'options'"),

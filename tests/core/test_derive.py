@@ -143,6 +143,8 @@ def test_untyped_on_all_sides_is_text_unless_the_declared_types_agree() -> None:
     assert pair(untyped("int"), untyped("int")).profile.columns["c"].name == "int"
     assert pair(untyped("int"), untyped("text")).profile.columns["c"].name == "text"
     assert pair(untyped(None), untyped("int")).profile.columns["c"].name == "text"
+    with pytest.raises(ConfigError, match="declared types differ, and nothing else decides"):
+        pair(untyped("int"), untyped("float"))
 
 
 def test_a_column_without_a_declared_type_takes_a_declared_one() -> None:

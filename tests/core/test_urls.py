@@ -37,7 +37,13 @@ def test_a_list_of_hosts() -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["cassandra://[::1/shop", "cassandra://a,::1]:2/shop", "cassandra://[::1],[::2/shop", "cassandra://a\uff0fb/x"],
+    [
+        "cassandra://[::1/shop",
+        "cassandra://a,::1]:2/shop",
+        "cassandra://[::1],[::2/shop",
+        "cassandra://a\uff0fb/x",
+        "postgresql://u:p/w@db/shop",
+    ],
 )
 def test_a_wrong_host_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match=r"."):
