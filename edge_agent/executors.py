@@ -133,8 +133,7 @@ class ThreadExecutor(Executor):
                 for future in done:
                     yield future.result()
         finally:
-            for future in running:
-                future.cancel()
+            running = {future for future in running if not future.cancel()}
             if not threading.current_thread().name.startswith(THREAD):  # else one of them would wait for itself
                 concurrent.futures.wait(running)
             flight.all_ended()

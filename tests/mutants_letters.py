@@ -22,7 +22,7 @@ LETTERS: Final[tuple[Planted, ...]] = (
     (
         "letters: their clock is set back with the system's",
         "edge_agent/letters/store.py",
-        "self._latest_us = max(self._latest_us, self._clock())",
+        "self._latest_us = max(self._latest_us + 1, self._clock())",
         "self._latest_us = self._clock()",
         ("tests/letters/test_letters.py::test_a_clock_that_is_set_back_during_a_scan_ends_none_of_its_letters",),
     ),

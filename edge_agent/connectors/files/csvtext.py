@@ -141,6 +141,8 @@ class Csv:
     def _names(self, path: str) -> tuple[str, ...]:
         if self.header:
             return self.header
+        with translated(path, self.name):
+            open(path, "rb").close()  # not there or not for us: then nothing is said of its header
         try:
             with self._stream(path, "") as stream, translated(path, self.name), lent(stream):
                 return tuple(pa_csv.open_csv(stream, self._reading(), self._parsing(0, [])).schema.names)
