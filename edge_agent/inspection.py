@@ -53,6 +53,8 @@ def places(config: AgentConfig, datasets: Sequence[str]) -> list[Place]:
     """The indexes of these datasets, of all that have one where none is named. Raises ConfigError."""
     copies = copies_of(config)
     for name in datasets:
+        if name not in copies:
+            raise ConfigError(f"{config.file}: this agent has no dataset '{name}'", next_step=near(name, copies))
         if name not in config.refresh:
             raise ConfigError(
                 f"{config.file}: dataset '{name}' keeps no index",

@@ -66,7 +66,7 @@ def _require_private(status: os.stat_result, path: Path, where: str) -> None:
     if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise ConfigError(
             f"{where}: {path} can be read by others than its owner (mode {stat.S_IMODE(status.st_mode):04o})",
-            next_step=f"chmod 600 {path}",
+            next_step=f"chmod 600 {shlex.quote(str(path))}",
         )
     if status.st_size > FILE_BYTES_MAX:
         raise ConfigError(f"{where}: {path} is larger than {FILE_BYTES_MAX} bytes")

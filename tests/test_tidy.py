@@ -35,6 +35,7 @@ CORE_MAY_IMPORT = {
         "json",
         "math",
         "re",
+        "shlex",
         "struct",
         "typing",
         "unicodedata",

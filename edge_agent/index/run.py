@@ -110,7 +110,7 @@ def write_run(path: Path, rows: RunRows, key: RestKey | None = None) -> None:
     except SourceError as error:
         raise SourceError(
             f"the spool cannot take a run of {len(rows)} rows: {error.message}",
-            next_step="free space in the spool directory or name another one in the agent file",
+            next_step="free space in the spool directory, or name another: spool in the agent file, TMPDIR for diff",
         ) from error
 
 

@@ -50,8 +50,9 @@ def sweep(
     every: Annotated[bool, typer.Option("--all", help="Every dataset that the coordinator knows.")] = False,
     region: Annotated[list[str] | None, typer.Option("--region", help="Only these regions (repeat it).")] = None,
     job_id: Annotated[
-        str, typer.Option("--id", "--job-id", help="The same id twice is one sweep: for retries, and to steer it.")
-    ] = "",
+        str | None,
+        typer.Option("--id", "--job-id", help="The same id twice is one sweep: for retries, and to steer it."),
+    ] = None,
     purpose: Annotated[
         str, typer.Option("--purpose", help="Ask for clear keys and say why; each region's policy decides and logs it.")
     ] = "",
@@ -90,10 +91,12 @@ def sweep(
     names = datasets or []
     if every == bool(names):
         raise ConfigError("name the datasets to sweep, or --all")
+    if job_id == "":
+        raise ConfigError("--id: is empty", next_step="name the request, or leave --id out")
     if job_id and (every or len(names) > 1):
         raise ConfigError("--id: is for one dataset", next_step="sweep them one by one")
     budget = Budget(max_time, max_bytes, max_rows, max_differences)
-    template = SweepOrder("", tuple(region or ()), job_id, purpose, lag_max, limit, budget, scope=scope)
+    template = SweepOrder("", tuple(region or ()), job_id or "", purpose, lag_max, limit, budget, scope=scope)
     freshness = Freshness(max_age if max_age is not None else 0.0, rescan) if rescan or max_age is not None else ANY_AGE
     template = replace(template, bucket=_bucket(names, scope, bucket, agent), freshness=freshness)
     orders = [replace(template, dataset=name) for name in names]

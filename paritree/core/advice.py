@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from shlex import quote
 from typing import Protocol
 
 from paritree.core.errors import ConfigError
@@ -47,25 +48,25 @@ class Flags:
     """The flags of ``paritree diff``."""
 
     def key(self, columns: Sequence[str]) -> str:
-        return f"--key {','.join(columns)}" if columns else "--key a,b, or --key '*' for the whole row"
+        return f"--key {quote(','.join(columns))}" if columns else "--key a,b, or --key '*' for the whole row"
 
     def ignore(self, column: str) -> str:
-        return f"--ignore {column}"
+        return f"--ignore {quote(column)}"
 
     def precision(self, column: str, kind: LogicalType, unit: str) -> str:  # noqa: ARG002 - a flag needs no type
-        return f"--precision {column}={unit}"
+        return f"--precision {quote(f'{column}={unit}')}"
 
     def rule(self, column: str, rule: str) -> str:
-        return f"--rule {column}={rule}"
+        return f"--rule {quote(f'{column}={rule}')}"
 
     def tolerance(self, column: str, kind: LogicalType) -> str:  # noqa: ARG002 - a flag needs no type
-        return f"--tolerance {column}=0.01"
+        return f"--tolerance {quote(f'{column}=0.01')}"
 
     def exact(self, column: str) -> str:
         return f"leave out --tolerance {column}=..."
 
     def declare(self, column: str) -> str:
-        return f"--ignore {column}, or declare its type in a datasets file ('paritree init' writes one)"
+        return f"--ignore {quote(column)}, or declare its type in a datasets file ('paritree init' writes one)"
 
 
 class Lines:

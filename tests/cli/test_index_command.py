@@ -190,4 +190,10 @@ def test_another_format_is_told_and_rebuilt(agent: Agent) -> None:
 def test_a_dataset_without_an_index_is_a_mistake(agent: Agent) -> None:
     code, said = agent.run("status", "order")
     assert code == 2
-    assert "keeps no index" in said["error"]["message"]
+    assert "this agent has no dataset 'order'" in said["error"]["message"]
+    assert "orders" in said["error"]["next_step"]
+    file = agent.folder / "agent.toml"
+    file.write_text(file.read_text().split("[refresh.orders]")[0])
+    code, said = agent.run("status", "orders")
+    assert code == 2
+    assert "dataset 'orders' keeps no index" in said["error"]["message"]

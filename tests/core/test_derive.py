@@ -136,6 +136,11 @@ def test_untyped_columns_take_the_typed_sides_type() -> None:
     assert pair(refused_type, column("c", "decimal")).profile.columns["c"].name == "decimal"
 
 
+def test_names_in_flags_can_be_pasted() -> None:
+    said = refusal(column(" v", "int"), column(" v", "uuid"))
+    assert "--ignore ' v'" in said
+
+
 def test_untyped_on_all_sides_is_text_unless_the_declared_types_agree() -> None:
     def untyped(kind: str | None) -> SourceColumn:
         return column("c", kind, typed=False)
