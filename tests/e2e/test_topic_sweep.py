@@ -156,7 +156,9 @@ def _follow_ends(regions: Regions) -> None:
     assert "they can be followed" in advice.stdout
     assert "publish a marker regularly" in advice.stdout
     regions.fleet.stop("agent-eu")
-    before = regions.nats.asked("CONSUMER.NAMES.COPIES")["consumers"]
+    until = time.monotonic() + 10.0
+    while len(before := regions.nats.asked("CONSUMER.NAMES.COPIES")["consumers"]) < 2 and time.monotonic() < until:
+        time.sleep(0.05)  # the other region's agent makes its one anew whenever it begins to read
     dropped = paritree("agent", "unfollow", "orders", "--config", file)
     after = regions.nats.asked("CONSUMER.NAMES.COPIES")["consumers"]
     assert len(before) == 2, json.dumps(before)
