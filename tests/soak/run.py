@@ -32,6 +32,7 @@ from servers.postgresql import PostgresqlServer
 from soak.measures import COUNTED, Life, held_by, left_on_spools, summary
 from soak.world import DATASET, REGIONS, DuckdbRegion, PostgresqlRegion, Region, SqliteRegion, World
 
+from coordinator.store.engine import POOL_SIZE
 from paritree.cli.client import Coordinator
 from paritree.core.errors import ParitreeError
 from paritree.wire.control import SweepOrder
@@ -255,11 +256,19 @@ async def soaking(folder: Path, server: PostgresqlServer, totals: Totals, seed: 
         await asyncio.to_thread(fleet.stop_all)
 
 
-def connections(server: PostgresqlServer) -> int:
-    """Open connections of others to the databases of the soak."""
+OTHERS_MAX = POOL_SIZE + 2
+"""What the store's pool keeps once it needed it, its lease, and the one by which rows are written here."""
+
+
+def connections(server: PostgresqlServer) -> tuple[int, int]:
+    """Open connections of agents to the databases of the soak, and of others: the coordinator's store, and ours."""
+    ours = "SELECT count(*) FILTER (WHERE named), count(*) FILTER (WHERE NOT named) FROM"
     with server.connect() as connection:
-        found = connection.execute("SELECT count(*) FROM pg_stat_activity WHERE datname LIKE 'soak%'").fetchone()
-    return int(found[0]) if found else 0
+        found = connection.execute(
+            f"{ours} (SELECT application_name = 'paritree' AS named FROM pg_stat_activity WHERE datname LIKE 'soak%') s"
+        ).fetchone()
+    assert found is not None
+    return int(found[0]), int(found[1])
 
 
 def slots(server: PostgresqlServer) -> int:
@@ -279,8 +288,10 @@ async def soaked(
         before = connections(server)
         await soak.run(operator, minutes, every_s)
         after = connections(server)
-        if after > before + 2:  # the store's pool opens a few as it needs them
-            totals.leaks.append(f"connections to PostgreSQL grew from {before} to {after}")
+        if after[0] > before[0] + 1:  # a refresh that is under way
+            totals.leaks.append(f"agents' connections to PostgreSQL grew from {before[0]} to {after[0]}")
+        if after[1] > OTHERS_MAX:
+            totals.leaks.append(f"{after[1]} connections of the store and of this program, of {OTHERS_MAX} at most")
         if (left := slots(server)) != 1:
             totals.leaks.append(f"{left} replication slots are there, and one index is kept")
     server.drop_database("soak")
