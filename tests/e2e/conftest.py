@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from durable import Durable, store_url
 
 from coordinator.sweep import Surroundings, Sweep, SweepOptions
 from edge_agent.build import Copy
@@ -118,3 +119,16 @@ def summary_of() -> Callable[[Mapping[str, Any]], list[tuple[Any, ...]]]:
         )
 
     return collect
+
+
+@pytest.fixture
+def durable(memory_regions: Callable[[], Regions], tmp_path: Path) -> Callable[..., Durable]:
+    """Makes coordinators over eu and us, which differ in ``different`` rows, and us lacks one more."""
+
+    def make(different: int = 3, name: str = "store") -> Durable:
+        regions, rows = memory_regions(), [(n, f"name {n}", "1.5") for n in range(400)]
+        regions.add("eu", rows)
+        regions.add("us", [(n, f"other {n}" if n < different else text, v) for n, text, v in rows[:-1]])
+        return Durable(store_url(tmp_path, name), regions.profile, regions.links)
+
+    return make

@@ -6,11 +6,10 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
-from durable import SWEEP_ID, Crash, Durable, comparable, store_url
+from durable import SWEEP_ID, Crash, Durable, comparable
 
 from coordinator.store import Fenced, Store
 from edge_agent.service import Service
@@ -20,24 +19,7 @@ from paritree.core.types import parse_type
 from paritree.wire.loopback import LoopbackLink
 
 pytestmark = pytest.mark.asyncio
-ROWS = [(n, f"name {n}", "1.5") for n in range(400)]
 AFTERWARDS = ("End",)
-
-
-def some_differ(regions: Any, different: int = 3) -> None:
-    """eu and us differ in ``different`` rows, and us lacks one more."""
-    regions.add("eu", ROWS)
-    regions.add("us", [(n, f"other {n}" if n < different else name, v) for n, name, v in ROWS[:-1]])
-
-
-@pytest.fixture
-def durable(memory_regions: Callable[[], Any], tmp_path: Path) -> Callable[..., Durable]:
-    def make(different: int = 3, name: str = "store") -> Durable:
-        regions = memory_regions()
-        some_differ(regions, different)
-        return Durable(store_url(tmp_path, name), regions.profile, regions.links)
-
-    return make
 
 
 async def clean(durable: Durable) -> tuple[Any, Counter[tuple[str, str]], int]:

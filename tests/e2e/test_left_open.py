@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
-from durable import SWEEP_ID, Durable, comparable, store_url
+from durable import SWEEP_ID, Durable, comparable
 
 from coordinator.store import Fenced, Store
 from paritree.core.errors import SourceError
 from paritree.core.messages import AskDetail
 
 pytestmark = pytest.mark.asyncio
-ROWS = [(n, f"name {n}", "1.5") for n in range(400)]
-
-
-def some_differ(regions: Any, different: int = 3) -> None:
-    regions.add("eu", ROWS)
-    regions.add("us", [(n, f"other {n}" if n < different else name, v) for n, name, v in ROWS[:-1]])
 
 
 def service_of(durable: Durable, region: str) -> Any:
@@ -33,16 +26,6 @@ async def clean(durable: Durable) -> Any:
 
 def begins(durable: Durable) -> int:
     return sum(kind == "Begin" for _, kind, _ in durable.asked)
-
-
-@pytest.fixture
-def durable(memory_regions: Callable[[], Any], tmp_path: Path) -> Callable[..., Durable]:
-    def make(different: int = 3, name: str = "store") -> Durable:
-        regions = memory_regions()
-        some_differ(regions, different)
-        return Durable(store_url(tmp_path, name), regions.profile, regions.links)
-
-    return make
 
 
 async def test_whoever_is_overtaken_does_not_end_the_sweep_in_the_regions(durable: Callable[..., Durable]) -> None:
