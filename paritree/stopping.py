@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT of a process that serves: the first one asks it to stop, the second one ends it."""
+"""SIGTERM, SIGINT and SIGHUP of a process that serves: the first one asks it to stop, the second one ends it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 @contextmanager
@@ -22,7 +22,8 @@ def signals(stopped: asyncio.Future[signal.Signals]) -> Iterator[None]:
         _restore(loop)
 
     for number in SIGNALS:
-        loop.add_signal_handler(number, stop, number)
+        if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # as nohup wants it
+            loop.add_signal_handler(number, stop, number)
     try:
         yield
     finally:
