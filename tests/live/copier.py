@@ -80,6 +80,11 @@ class Copier(threading.Thread):
         with self._changed:
             return id_ in self._pending
 
+    def waiting(self) -> int:
+        """How many events are not copied yet."""
+        with self._changed:
+            return len(self._due)
+
     def behind_s(self) -> float:
         """How long the oldest event is overdue."""
         with self._changed:

@@ -43,6 +43,8 @@ REFRESH: Final = "".join(f'[refresh.{name}]\nchanges = "slot"\ninterval_s = 1\n'
 EXCUSED_MAX: Final = 50
 """One finding for so many planted rows may be excused. Runs at three times the cores' load have excused none: where it
 is more, the machine was too busy for the run to show that nothing late is reported."""
+LATE_MIN: Final = 1_500
+"""Writes that are not copied yet when the first sweep begins. 100 rows a second and a lag of 30 s come to as many."""
 CONNECT_S: Final = 180.0
 """Agents start beside an application at work."""
 PIECE_MIN: Final = 10.0
@@ -164,10 +166,18 @@ class Live:
 
     async def run(self) -> None:
         """Sweep while the application writes, and once more from the moment when it has written its last."""
+        await self._late()
         until = time.monotonic() + self.plan.seconds
         closing = asyncio.create_task(self._close(until))
         await asyncio.gather(closing, *(self._sweeps(name, until) for name in DATASETS))
         self.totals.found += closing.result()
+
+    async def _late(self) -> None:
+        """Wait until many copies are late: a quick first sweep would begin before any is."""
+        due = time.monotonic() + 60
+        while not self.application.planting and self.application.copier.waiting() < LATE_MIN:
+            assert time.monotonic() < due, "the application does not get to write"
+            await asyncio.sleep(0.1)
 
     async def _plant(self, until: float) -> None:
         """A little every second, over four fifths of the time."""
@@ -190,7 +200,7 @@ class Live:
             await asyncio.sleep(chance.uniform(0.0, 1.0))
 
     async def _close(self, until: float) -> int:
-        """One sweep of each dataset after all writes, copies still late; how many of what was planted each found."""
+        """One sweep of each dataset, ordered while copies are late still; how many of what was planted each found."""
         await self._plant(until)
         await asyncio.sleep(until - time.monotonic())
         await asyncio.to_thread(self.application.rest)
