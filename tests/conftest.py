@@ -9,6 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# Time says nothing on a machine that also runs databases; what must be fast is tested as a count or with a wide bound.
+# Here, as "@given" takes the profile of the moment in which its module is imported.
+settings.register_profile("paritree", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("paritree")
 
 # The servers are plain modules of their own, so that benches and people can start them too.
 sys.path.insert(0, str(Path(__file__).parent))

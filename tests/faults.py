@@ -162,12 +162,15 @@ class _Pipe:
     async def _write(self, data: bytes) -> None:
         line = self._line
         size = line.slice_bytes or (max(1, int(line.bytes_per_s / 50)) if line.bytes_per_s else len(data) or 1)
+        now = asyncio.get_running_loop().time
+        due = now()
         for start in range(0, len(data), size):
             piece = data[start : start + size]
             self._writer.write(piece)
             await self._writer.drain()
             if line.bytes_per_s:
-                await asyncio.sleep(len(piece) / line.bytes_per_s)
+                due += len(piece) / line.bytes_per_s  # who wakes late catches up
+                await asyncio.sleep(due - now())
             elif line.slice_bytes:
                 await asyncio.sleep(0)
 

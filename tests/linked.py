@@ -144,7 +144,7 @@ class Coordinator:
         self._sessions.append((session, task))
         return session, task
 
-    async def link(self, region: str = "eu", timeout_s: float = 10.0) -> GrpcLink:
+    async def link(self, region: str = "eu", timeout_s: float = 60.0) -> GrpcLink:
         links = await self.regions.wait_for({region}, timeout_s)
         if not links:
             for t in asyncio.all_tasks():
@@ -201,7 +201,7 @@ async def linked(folder: Path, service: Any) -> AsyncIterator[tuple[Coordinator,
 
 
 async def ask(
-    link: RegionLink, body: RequestBody, *, sweep_id: str = SWEEP, timeout_s: float = 10.0
+    link: RegionLink, body: RequestBody, *, sweep_id: str = SWEEP, timeout_s: float = 60.0
 ) -> list[ReplyBody]:
     """Every part of one answer."""
     async with aclosing(link.ask(body, sweep_id=sweep_id, timeout_s=timeout_s)) as parts:

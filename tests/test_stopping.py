@@ -28,4 +28,4 @@ def test_a_process_that_serves_ends(number: signal.Signals, code: int) -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == "serving\n"
         process.send_signal(number)
-        assert process.wait(15.0) == code
+        assert process.wait(60.0) == code

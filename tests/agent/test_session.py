@@ -73,7 +73,7 @@ async def test_a_coordinator_is_refused_with_the_cause_and_the_next_step(pki_dir
         session = AgentSession(
             service, Address.parse(f"127.0.0.1:{running.port}", "localhost"), agent_tls(pki_dir), rng=random.Random(1)
         )
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             with pytest.raises(PeerError, match="the coordinator's certificate is refused") as caught:
                 await session.run()
         assert reason in caught.value.message
@@ -170,7 +170,7 @@ async def test_it_reconnects_after_every_cut(pki_dir: Path) -> None:
     async with coordinator(pki_dir) as running, fault_proxy(running.port) as proxy:
         session, _ = running.dial(ScriptedService(), agent_tls(pki_dir), port=proxy.port)
         for _ in range(3):
-            async with asyncio.timeout(15):
+            async with asyncio.timeout(60):
                 await session.connected.wait()
                 link = await running.link()
                 assert (await ask(link, BEGIN))[-1] == _same_ready(await ask(link, BEGIN))
@@ -269,7 +269,7 @@ async def test_another_protocol_ends_the_session_for_good(pki_dir: Path) -> None
         await context.read()
 
     async with played(pki_dir, script) as port, agent(pki_dir, port, ScriptedService()) as (_, task):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             with pytest.raises(PeerError, match="the coordinator speaks protocol 7, this agent 3") as caught:
                 await task
         assert "same paritree version" in caught.value.next_step
@@ -287,7 +287,7 @@ async def test_what_cannot_be_read_ends_the_connection_not_the_agent(pki_dir: Pa
         await context.read()
 
     async with played(pki_dir, script) as port, agent(pki_dir, port, ScriptedService()) as (_, task):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while len(streams) < 2:
                 await asyncio.sleep(0.02)
         assert not task.done()
@@ -304,7 +304,7 @@ async def test_a_cancelled_call_does_not_cancel_the_agent(pki_dir: Path) -> None
         await context.read()
 
     async with played(pki_dir, script) as port, agent(pki_dir, port, ScriptedService()) as (_, task):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while len(streams) < 2:
                 await asyncio.sleep(0.02)
         assert not task.done()
@@ -323,7 +323,7 @@ async def test_a_repeated_request_is_answered_alike_and_handled_once(pki_dir: Pa
         seen.append(await replies(context, 1))
 
     async with played(pki_dir, script) as port, agent(pki_dir, port, service):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while len(seen) < 4:
                 await asyncio.sleep(0.02)
     assert repr(seen[0]) == repr(seen[1]) == repr(seen[2])
@@ -357,7 +357,7 @@ async def test_a_cancelled_or_expired_request_ends_its_handler(pki_dir: Path) ->
         assert (await replies(context, 2))[1].last
         done.set()
 
-    async with played(pki_dir, script) as port, agent(pki_dir, port, service), asyncio.timeout(10):
+    async with played(pki_dir, script) as port, agent(pki_dir, port, service), asyncio.timeout(60):
         await done.wait()
 
 
@@ -379,7 +379,7 @@ async def test_more_requests_than_an_agent_works_on_are_refused_as_busy(pki_dir:
         outcome.extend(await replies(context, limits.EXCHANGES_OPEN_MAX))
 
     async with played(pki_dir, script) as port, agent(pki_dir, port, ScriptedService(waiting)):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while len(outcome) <= limits.EXCHANGES_OPEN_MAX:
                 await asyncio.sleep(0.02)
     busy = outcome[0]

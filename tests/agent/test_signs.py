@@ -38,9 +38,9 @@ async def test_news_are_told_ever_more_rarely(monkeypatch: pytest.MonkeyPatch) -
 
 
 async def test_without_news_there_is_a_sign_before_the_request_expires() -> None:
-    told = await times(1.0, 0.9, news=False)
+    told = await times(3.0, 2.7, news=False)
     assert 1 <= len(told) <= 3
-    assert all(later - earlier < 0.9 for earlier, later in itertools.pairwise([0.0, *told]))
+    assert all(later - earlier < 2.7 for earlier, later in itertools.pairwise([0.0, *told]))
 
 
 async def test_quick_work_tells_its_news_once() -> None:
@@ -51,10 +51,10 @@ async def test_quick_work_tells_its_news_once() -> None:
 async def test_a_slow_part_is_waited_for_with_signs_of_life_and_nothing_gets_lost() -> None:
     def parts() -> Iterator[ReplyBody]:
         yield Ended()
-        time.sleep(0.7)
+        time.sleep(2.1)
         yield Ended()
 
-    told = [type(part).__name__ async for part in in_thread(parts(), 0.9)]
+    told = [type(part).__name__ async for part in in_thread(parts(), 2.7)]
     assert (told[0], told[-1]) == ("Ended", "Ended")
     assert set(told[1:-1]) == {"Progress"}
 

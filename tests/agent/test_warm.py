@@ -134,10 +134,11 @@ def test_a_table_that_cannot_be_followed_is_scanned_every_time(warm: Warm) -> No
 
 
 def test_an_open_transaction_keeps_the_following_from_beginning(warm: Warm, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slot, "START_S_MAX", 0.3)
     other = warm.pg.session()
     other.execute("BEGIN; UPDATE orders SET code = 'open' WHERE id = 1")
-    built = warm.built()
+    with monkeypatch.context() as patched:
+        patched.setattr(slot, "START_S_MAX", 0.3)
+        built = warm.built()
     assert "changes are not followed yet" in built.notes[-1]
     assert f"process {other.info.backend_pid}" in built.notes[-1]
     other.execute("COMMIT")

@@ -282,10 +282,10 @@ def test_interrupting_the_command_leaves_the_sweep(operated: Operated) -> None:
     operated.script = slow
     command = [sys.executable, "-m", "paritree.cli.main", "sweep", "orders", "--json", *operated.flags]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not loops and time.monotonic() < deadline:
             time.sleep(0.02)
-        time.sleep(0.3)
+        time.sleep(1.0)
         process.send_signal(signal.SIGINT)
         try:
             out, err = process.communicate(timeout=60)

@@ -88,7 +88,7 @@ def test_the_ring_has_the_ranges_of_both_nodes(split: Keyspace, pair: list[Cassa
 
 def test_a_lost_replica_is_an_error_and_not_fewer_rows(split: Keyspace, pair: list[CassandraServer]) -> None:
     """Half of the rows are on the node that hangs: what is left must not pass for the table."""
-    with split.connect(timeout_s="1", attempts="2") as connector:
+    with split.connect(timeout_s="4", attempts="2") as connector:
         binding = bound(connector, "t")
         with connector.plan(binding, 500) as plan, pair[1].frozen():
             with pytest.raises(SourceError) as caught:

@@ -24,13 +24,13 @@ def numbers(cassandra: CassandraServer) -> Iterator[Keyspace]:
 
 
 def test_a_look_up_at_a_node_that_hangs_is_given_up(numbers: Keyspace) -> None:
-    with numbers.connect(timeout_s="0.3", attempts="2") as connector:
+    with numbers.connect(timeout_s="2", attempts="2") as connector:
         binding = bound(connector, "n")
         assert sum(batch.num_rows for batch in connector.lookup(binding, [(1,), (2,)])) == 2
         start = time.monotonic()
         with numbers.server.frozen(), pytest.raises(SourceError, match="did not answer in time") as caught:
             list(connector.lookup(binding, [(1,), (2,)]))
-        assert time.monotonic() - start < 10
+        assert time.monotonic() - start < 30
         assert caught.value.retryable
         assert "timeout_s" in caught.value.next_step
         assert sum(batch.num_rows for batch in connector.lookup(binding, [(1,), (2,)])) == 2

@@ -185,14 +185,14 @@ def test_pages_are_bounded_by_bytes(ks: Keyspace) -> None:
 
 
 def test_a_node_that_hangs_for_a_while_costs_no_row(ks: Keyspace, spread: dict[bytes, int]) -> None:
-    with ks.connect(page_rows="300", timeout_s="0.7", attempts="8") as connector:
+    with ks.connect(page_rows="300", timeout_s="2", attempts="8") as connector:
         binding = bound(connector, "spread")
         with connector.plan(binding, 250_000) as plan:
             (shard,) = plan.shards
             batches = connector.scan(binding, shard)
             seen = Counter(next(batches).column("id").to_pylist())
             with ks.server.frozen():
-                thaw = threading.Timer(2.0, ks.server.thaw)
+                thaw = threading.Timer(5.0, ks.server.thaw)
                 thaw.start()
                 for batch in batches:
                     seen.update(batch.column("id").to_pylist())
@@ -201,7 +201,7 @@ def test_a_node_that_hangs_for_a_while_costs_no_row(ks: Keyspace, spread: dict[b
 
 
 def test_a_node_that_hangs_for_good_is_a_retryable_error(ks: Keyspace, spread: dict[bytes, int]) -> None:
-    with ks.connect(page_rows="300", timeout_s="0.3", attempts="2") as connector:
+    with ks.connect(page_rows="300", timeout_s="2", attempts="2") as connector:
         binding = bound(connector, "spread")
         with connector.plan(binding, 250_000) as plan:
             batches = connector.scan(binding, plan.shards[0])
@@ -209,7 +209,7 @@ def test_a_node_that_hangs_for_good_is_a_retryable_error(ks: Keyspace, spread: d
             start = time.monotonic()
             with ks.server.frozen(), pytest.raises(SourceError, match="did not answer in time") as caught:
                 list(batches)
-            assert time.monotonic() - start < 5
+            assert time.monotonic() - start < 30
         assert caught.value.retryable
         assert len(scanned(connector, binding)) == len(spread)  # the connection is usable afterwards
 

@@ -62,7 +62,7 @@ def read_through(bastion: Bastion, source: Source, port: int) -> None:
 
 
 def cut_in_the_middle(bastion: Bastion, source: Source) -> None:
-    tried = Source(source.url, {**source.options, "page_rows": "10", "attempts": "2", "timeout_s": "2"})
+    tried = Source(source.url, {**source.options, "page_rows": "10", "attempts": "2", "timeout_s": "5"})
     with connect(tried) as connector:
         assert isinstance(connector, CassandraConnector)
         binding = bound(connector, "t")

@@ -142,7 +142,7 @@ class Cutter:
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         for thread in list(self._threads):
-            thread.join(10)
+            thread.join(60)
             assert not thread.is_alive()
 
 
@@ -167,7 +167,7 @@ def test_closing_is_idempotent_and_ends_every_session(pg: PgCase) -> None:
     connector.tables()
     connector.close()
     connector.close()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     query = f"SELECT count(*) FROM pg_stat_activity WHERE application_name = 'paritree' AND datname = '{pg.database}'"
     while pg.admin.execute(query).fetchone() != (1,):  # the case's own connector
         assert time.monotonic() < deadline

@@ -282,8 +282,8 @@ def writing(pg: PgCase) -> Iterator[None]:
     def write() -> None:
         with pg.session() as session:
             for number in range(1_000_000):
-                # About 200 rows a second: fewer than may be read, so that what changed in one pass fits into the next.
-                if ended.wait(0.005):
+                # Fewer rows than may be read in the same time, so that what changed in one pass fits into the next.
+                if ended.wait(0.02):
                     return
                 session.execute(f"UPDATE t SET v = 'w{number}' WHERE id = {1_001 + number * 37 % 2_900}")
                 session.execute(f"INSERT INTO t VALUES ({10_000 + number}, 'new')")
@@ -303,7 +303,7 @@ def test_an_index_built_past_the_limit_has_every_row(
     filled: PgCase, tmp_path: Path, make: Callable[[], Executor]
 ) -> None:
     """A real clock, real writers: every row that lived when the scan ended is in the index as it was then."""
-    copy = copy_of(filled, Throttle(snapshot_max_s=4, max_rate_rows_s=500), shard_rows=100)
+    copy = copy_of(filled, Throttle(snapshot_max_s=4, max_rate_rows_s=400), shard_rows=200)
     with make() as executor, writing(filled):
         built = build_index(copy, executor, tmp_path / "past", lambda _: None)
     assert not built.position.point
@@ -338,13 +338,13 @@ def test_a_loaded_server_makes_the_scan_wait_and_then_go_on(filled: PgCase, tmp_
     copy = copy_of(filled, Throttle(backends_active_max=0))
     told: list[Progress] = []
     with filled.session() as other:
-        busy = threading.Thread(target=other.execute, args=("SELECT pg_sleep(2.5)",))
+        busy = threading.Thread(target=other.execute, args=("SELECT pg_sleep(6)",))
         busy.start()
         while not filled.connector.load(None, 0):
             assert busy.is_alive()
         with SerialExecutor() as executor:
             built = build_index(copy, executor, tmp_path, told.append)
-        busy.join(20)
+        busy.join(60)
     assert built.waited.load_s >= 1
     assert built.index.sums.root.count == COUNT - 1_000
     assert told[1].rows == 0, "signs of life while it waits"
@@ -381,7 +381,7 @@ def test_rows_are_chosen_by_writer_where_identifiers_wrap(filled: PgCase) -> Non
 def test_a_look_up_that_takes_too_long_is_given_up(filled: PgCase) -> None:
     binding = filled.bind("t")
     slow = Binding("t", "t", binding.key, binding.columns, where="pg_sleep(30) IS NOT NULL")
-    connector = filled.connect(statement_timeout_ms="200")
+    connector = filled.connect(statement_timeout_ms="3000")
     with pytest.raises(SourceError, match="statement timeout") as caught:
         rows(connector.lookup(slow, [(2_000,)]))
     assert caught.value.retryable

@@ -128,7 +128,7 @@ async def test_followers_of_one_job_see_one_sweep() -> None:
         while not runner.asked:
             await asyncio.sleep(0.01)
         late = asyncio.create_task(outcome(control, SweepOrder("orders", ("us", "eu"), job_id="nightly")))
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(1.0)
         go.set()
         outcomes = [await follower for follower in (*followers, late)]
         assert {sweep_id for sweep_id, _ in outcomes} == {outcomes[0][0]}

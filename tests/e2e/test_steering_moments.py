@@ -83,7 +83,7 @@ async def test_steered_while_it_comes_to_rest_it_goes_on(durable: Durable, what:
         await asyncio.gather(pausing, steering)
         with pytest.raises(PeerError):
             await following
-        for _ in range(50):
+        for _ in range(300):
             if str(durable.row(store).state) in ("finished", "cancelled"):
                 break
             await asyncio.sleep(0.1)

@@ -36,11 +36,14 @@ class Watched(Followed):
         """How the watch stands, by its store: asking with the command line would be most of the work of this test."""
         if not self.asked("SELECT 1 FROM sqlite_master WHERE name = 'watches'"):
             return {"windows": [], "verified": None, "regions": {}, "open": 0}
-        windows = self.asked("SELECT ended, verified, since FROM watch_windows ORDER BY ended")
-        regions = {row[0]: row[1:] for row in self.asked("SELECT region, verified, reason FROM watch_regions")}
-        marks = self.asked("SELECT verified FROM watches") or [(None,)]
-        [(found,)] = self.asked("SELECT coalesce(sum(copies), 0) FROM watch_findings")
-        return {"windows": windows, "verified": marks[0][0], "regions": regions, "open": found}
+        windows, regions, marks, [(found,)] = self.at_once(
+            "SELECT ended, verified, since FROM watch_windows ORDER BY ended",
+            "SELECT region, verified, reason FROM watch_regions",
+            "SELECT verified FROM watches",
+            "SELECT coalesce(sum(copies), 0) FROM watch_findings",
+        )
+        known = {region: (verified, reason) for region, verified, reason in regions}
+        return {"windows": windows, "verified": marks[0][0] if marks else None, "regions": known, "open": found}
 
     def until(self, wanted: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
         deadline = time.monotonic() + WAIT_S
@@ -62,8 +65,13 @@ class Watched(Followed):
 
     def asked(self, query: str) -> list[tuple[Any, ...]]:
         """What the coordinator's store says."""
-        with closing(sqlite3.connect(self.fleet.folder / "coordinator.db")) as store:
-            return store.execute(query).fetchall()
+        return self.at_once(query)[0]
+
+    def at_once(self, *queries: str) -> list[list[tuple[Any, ...]]]:
+        """What it says to each of them, as it was at one moment."""
+        with closing(sqlite3.connect(self.fleet.folder / "coordinator.db", timeout=30.0)) as store:
+            store.execute("BEGIN")
+            return [store.execute(query).fetchall() for query in queries]
 
     def sought(self, query: str) -> Any:
         """The first value of the first row, once there is one."""

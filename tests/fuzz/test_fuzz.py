@@ -70,7 +70,7 @@ def spin(data):
 
 def slow(data):
     ALLOWED.append(data)
-    if len(ALLOWED) == 5:
+    if len(ALLOWED) >= 5:
         end = time.process_time() + 1.1
         while time.process_time() < end:
             pass

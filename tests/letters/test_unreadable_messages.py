@@ -23,7 +23,7 @@ async def test_what_an_agent_cannot_read(pki_dir: Path) -> None:
         connection = link._connection
         assert connection is not None
         connection.outgoing.put_nowait((NO_MESSAGE, ByteClass.CONTROL, ""))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await connection.ended.wait()
         assert await ask(await running.link(), End()) == [Ended()], "it dials again"
         ((data, reason),) = running.unread

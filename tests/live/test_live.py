@@ -15,11 +15,17 @@ pytestmark = pytest.mark.servers
 
 def test_live_tables(postgresql: PostgresqlServer, cassandra: CassandraServer, tmp_path: Path) -> None:
     """Nothing that is only late is ever reported, and everything that was lost or edited by hand is."""
-    totals = Totals()
-    plan = Plan(60.0, rows=60_000, rate=300.0, lag_s=30.0, lag_max_s=33.0, losses=200, edits=50, seed=6)
-    asyncio.run(lived(tmp_path, postgresql, cassandra, plan, totals))
-    assert totals.false == []
-    assert totals.missed == []
+    for seed in (6, 7, 8):
+        totals, folder = Totals(), tmp_path / str(seed)
+        folder.mkdir()
+        plan = Plan(60.0, rows=60_000, rate=300.0, lag_s=30.0, lag_max_s=33.0, losses=200, edits=50, seed=seed)
+        asyncio.run(lived(folder, postgresql, cassandra, plan, totals))
+        assert totals.false == []
+        assert totals.missed == []
+        if (
+            not totals.excuses_much
+        ):  # else the machine stopped for longer than the copies may be late: that shows nothing
+            break
     assert not totals.excuses_much, (
         f"{totals.excused} excused, {totals.late_copies} copies late: the machine is too busy"
     )

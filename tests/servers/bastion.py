@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -79,7 +80,8 @@ class Bastion:
     def know(self, key: asyncssh.SSHKey | None) -> None:
         """Write the known hosts file with that host key for this bastion, or without one."""
         line = "" if key is None else f"[{HOST}]:{self.port} {key.export_public_key().decode()}"
-        (self.folder / "known_hosts").write_text(line)
+        (self.folder / "known_hosts.new").write_text(line)
+        os.replace(self.folder / "known_hosts.new", self.folder / "known_hosts")
 
     def stop(self) -> None:
         """Stop listening and cut every connection. Idempotent."""

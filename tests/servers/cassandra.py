@@ -30,6 +30,8 @@ VERSION: Final = "5.0.5"
 FETCH_S_MAX: Final = 900
 START_S_MAX: Final = 180
 """Cassandra answers CQL after 9-25 s on two idle cores; busy ones take several times that."""
+ANSWERS: Final = [f"{what}request" for what in ("", "read_", "range_", "write_", "counter_write_", "truncate_")]
+"""What the server itself would give up after a few seconds."""
 HEAP: Final = os.environ.get("PARITREE_CASSANDRA_HEAP", "768m")
 POM: Final = f"""\
 <project>
@@ -185,6 +187,8 @@ class CassandraServer:
             "batch_size_warn_threshold": "16MiB",
             "batch_size_fail_threshold": "64MiB",
             "unlogged_batch_across_partitions_warn_threshold": 100_000,
+            # The machine may stop for longer than production would wait; tests of time-outs are about the client's.
+            **{f"{what}_timeout": "60s" for what in ANSWERS},
             "concurrent_reads": 8,
             "concurrent_writes": 8,
             "seed_provider": [
@@ -257,6 +261,8 @@ class CassandraServer:
             execution_profiles={EXEC_PROFILE_DEFAULT: profile},
             connection_class=LibevConnection,
             protocol_version=5,
+            connect_timeout=60,
+            control_connection_timeout=60,
             **connect,
         )
         try:

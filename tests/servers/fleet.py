@@ -15,7 +15,7 @@ from typing import Any, Self
 from servers.ports import free_port
 
 PARITREE = [sys.executable, "-m", "paritree.cli.main"]
-CONNECT_S = 60.0
+CONNECT_S = 180.0
 RECORDER = """
 import os, sys
 import paritree.wire.codec as codec

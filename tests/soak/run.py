@@ -40,6 +40,8 @@ from paritree.wire.control import SweepOrder
 SWEEP_S_MAX: Final = 120.0
 """A sweep that takes longer, with every fault that can happen meanwhile, hangs."""
 SWEEPS_AT_REST: Final = 6
+FAULTS_MIN: Final = 5
+"""Of a run, which goes on for longer than was asked for until they are over."""
 SAMPLES: Final = 8
 """Of one life of a process: with fewer, nothing is said of what it holds."""
 SETTINGS: Final = "exchange_timeout_s = 5\npatience_s = 10"
@@ -137,7 +139,7 @@ class Soak:
             await asyncio.to_thread(self.fleet.wait_connected, REGIONS)  # before that it cannot be measured
 
     async def faults(self, every_s: float, until: float, kill_until: float) -> None:
-        while time.monotonic() < until:
+        while time.monotonic() < until or sum(self.totals.faults.values()) < FAULTS_MIN:
             await asyncio.sleep(every_s)
             self.quiet.clear()
             await self.fault(may_kill=time.monotonic() < kill_until)
@@ -167,7 +169,7 @@ class Soak:
         writing: asyncio.Task[None] | None = None
         run = f"{time.time_ns():x}"
         try:
-            while time.monotonic() < until:
+            while time.monotonic() < until or not disturbing.done():
                 await asyncio.to_thread(self.world.change)
                 if self.chance.random() < 0.3:
                     writing = asyncio.create_task(self.writing(self.world.regions["eu"]))  # type: ignore[arg-type]

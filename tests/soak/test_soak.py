@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from servers.postgresql import PostgresqlServer
-from soak.run import Totals, soaked
+from soak.run import FAULTS_MIN, Totals, soaked
 
 pytestmark = pytest.mark.servers
 
@@ -19,6 +19,6 @@ def test_a_minute_of_sweeps_and_faults(postgresql: PostgresqlServer, tmp_path: P
     assert totals.wrong == []
     assert [leak for leak in totals.leaks if "memory" not in leak] == []
     assert totals.sweeps >= 10
-    assert sum(totals.faults.values()) >= 5
+    assert sum(totals.faults.values()) >= FAULTS_MIN
     assert totals.verdicts["different"] > totals.verdicts["unknown"]
     assert totals.processes.keys() == {"coordinator", "eu", "us", "ap"}, "too few samples to see a leak"

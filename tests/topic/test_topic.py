@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import time
 from collections.abc import Iterator
@@ -77,19 +78,24 @@ def test_between_sweeps_changes_are_noticed_and_an_idle_topic_proves_nothing_wit
     time.sleep(1.0)
     with pytest.raises(RescanNeeded, match="no marker has come"):
         case.index.rooted(0.9)
-    case.mark()
-    assert case.index.rooted(0.9).age_s <= 0.9, "a marker was seen"
+    for _ in range(5):  # a machine that stops for a moment makes a marker old
+        case.mark()
+        with contextlib.suppress(RescanNeeded):
+            assert case.index.rooted(0.9).age_s <= 0.9, "a marker was seen"
+            break
+    else:
+        pytest.fail("no marker was seen")
 
 
 def test_what_is_told_again_or_too_early_does_no_harm(case: Topical) -> None:
     """A message may be there before its change can be read: it is read again until it is old enough."""
-    case.restart(settle_s=1.0)
+    case.restart(settle_s=5.0)
     case.check()
     case.tell(change("u", None, {"id": 1}))
     assert "1 changes of 1 keys" in case.built().notes[-1]
     case.run("UPDATE orders SET code = 'late' WHERE id = 1")
     assert "1 changes of 1 keys" in case.check().notes[-1]
-    time.sleep(1.1)
+    time.sleep(5.1)
     assert "1 changes of 1 keys" in case.check().notes[-1]
     assert "0 changes" in case.check().notes[-1]
     case.tell(*(change("u", None, {"id": 7}) for _ in range(3)))
