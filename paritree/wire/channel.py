@@ -15,7 +15,7 @@ import os
 import secrets
 import socket
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
@@ -85,11 +85,19 @@ async def _carry(listener: socket.socket, line: Line) -> None:
     ways = [asyncio.create_task(_pump(reader, line.writer)), asyncio.create_task(_pump(line.reader, writer))]
     try:
         await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for way in ways:
-            way.cancel()
-        await asyncio.gather(*ways, return_exceptions=True)
+        await _ended(ways)
         writer.close()  # what has arrived is still handed over
+        with suppress(OSError):
+            await writer.wait_closed()
+    finally:  # the channel may be left at any of these moments
+        writer.transport.abort()
+        await _ended(ways)
+
+
+async def _ended(ways: Sequence[asyncio.Task[None]]) -> None:
+    for way in ways:
+        way.cancel()
+    await asyncio.gather(*ways, return_exceptions=True)
 
 
 async def _accept(listener: socket.socket) -> socket.socket:
