@@ -119,19 +119,19 @@ def right(report: dict[str, Any]) -> bool:
 def test_cut_off_a_region_is_unknown_and_comes_back(apart: Apart) -> None:
     report, usual_s = apart.swept()
     assert right(report), report["verdicts"]
-    apart.there.lose()
-    report, took_s = apart.swept()
-    assert report["verdict"] == "unknown"
-    assert any("eu" in stated["regions"] and stated["reason"] for stated in report["verdicts"])
-    assert took_s < 60.0
-    apart.there.heal()
-    apart.connected()
-    times = []
     for _ in range(3):  # a machine that stops for a moment does so once
+        apart.there.lose()
+        report, took_s = apart.swept()
+        assert report["verdict"] == "unknown"
+        assert any("eu" in stated["regions"] and stated["reason"] for stated in report["verdicts"])
+        assert took_s < 60.0
+        apart.there.heal()
+        apart.connected()
         report, took_s = apart.swept()
         assert right(report), report["verdicts"]
-        times.append(took_s)
-    assert min(times) <= 2 * usual_s + 1.0
+        if took_s <= 2 * usual_s + 1.0:
+            break
+    assert took_s <= 2 * usual_s + 1.0
 
 
 def test_cut_off_in_the_middle_of_a_sweep_it_goes_on_afterwards(apart: Apart) -> None:

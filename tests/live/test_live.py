@@ -22,10 +22,8 @@ def test_live_tables(postgresql: PostgresqlServer, cassandra: CassandraServer, t
         asyncio.run(lived(folder, postgresql, cassandra, plan, totals))
         assert totals.false == []
         assert totals.missed == []
-        if (
-            not totals.excuses_much
-        ):  # else the machine stopped for longer than the copies may be late: that shows nothing
-            break
+        if not totals.excuses_much:
+            break  # else the machine stopped for longer than copies may be late, and the run shows nothing
     assert not totals.excuses_much, (
         f"{totals.excused} excused, {totals.late_copies} copies late: the machine is too busy"
     )
